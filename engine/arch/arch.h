@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BMI_ARCH_ARCH_H
+#define BMI_ARCH_ARCH_H
+
+#include "backend/backend.h"
+#include "model/skel.h"
+
+/** bmi_arch_find() - by model_type; NULL when unknown. */
+const struct bmi_arch *bmi_arch_find(const char *model_type);
+/** bmi_arch_find_gguf() - by GGUF general.architecture; NULL when unknown. */
+const struct bmi_arch *bmi_arch_find_gguf(const char *gguf_arch);
+/** bmi_arch_get() - the i-th of the table, NULL past the end: for messages that list what is known. */
+const struct bmi_arch *bmi_arch_get(unsigned i);
+
+/*
+ * One pass over the weights: n_tok rows of possibly several sequences at several positions. run/ makes it and gives the
+ * functions that know where weights are; an architecture's forward only says what is computed.
+ */
+struct bmi_pass {
+	const struct bmi_config *cfg;
+	const struct bmi_skel *skel;
+	uint32_t n_tok;
+	const uint32_t *ids;           /* [n_tok] */
+	const uint32_t *pos;           /* [n_tok] */
+	const struct bmi_kv_table *kv; /* [n_tok], of the layer now computed */
+	enum bmi_dtype kv_dtype;
+	const uint32_t *out_rows;      /* [n_out] rows whose logits are wanted */
+	uint32_t n_out;
+	float *logits;                 /* [n_out][vocab_size] */
+	float *h;                      /* [n_tok][hidden_size]: the residual stream, from embed to head */
+	void *(*scratch)(struct bmi_pass *p, unsigned slot, size_t bytes); /* memory that lives for the pass; NULL: short of it */
+
+	const struct bmi_ops *ops;     /* of the tier that computes this layer */
+	struct bmi_dev *dev;
+	/* y[n][rows of weight] = x W^T (+ the weight's bias, if the module has one); module is a path like "self_attn.q_proj" below the layer */
+	int (*linear)(struct bmi_pass *p, const char *module, float *y, size_t ldy, const float *x, size_t ldx, uint32_t n);
+	/* a 1-D parameter as float32 on the computing tier; lent until the next call of vector or linear */
+	int (*vector)(struct bmi_pass *p, const char *param, const float **ret);
+	/* y[t] = embed_scale * row ids[t] of the embedding, rounded as the peer does */
+	int (*embed)(struct bmi_pass *p, float *y, size_t ldy);
+	struct bmi_error *err;
+};
+
+/* The arithmetic of a family. Return 0 or -errno with p->err filled. */
+struct bmi_forward {
+	int (*embed)(struct bmi_pass *p);
+	int (*layer)(struct bmi_pass *p, uint32_t layer);
+	int (*head)(struct bmi_pass *p);
+};
+
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BMI_MODEL_CONFIG_H
+#define BMI_MODEL_CONFIG_H
+
+#include "base/arena.h"
+#include "base/dtype.h"
+#include "base/error.h"
+#include "base/json.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum bmi_act_kind { BMI_CFG_SILU, BMI_CFG_GELU, BMI_CFG_GELU_TANH, BMI_CFG_RELU };
+
+/*
+ * One set of rotary frequencies, computed from the config (Transformers' modeling_rope_utils): default, linear, llama3,
+ * yarn (more types are refused by name until their arithmetic is here).
+ */
+struct bmi_rope_config {
+	float *inv_freq;        /* [n_rot / 2], in the config's arena */
+	uint32_t n_rot;
+	float attention_factor; /* multiplies cos and sin */
+};
+
+/*
+ * What the forward needs, read from config.json (GGUF metadata is first translated into the same keys). Every number was
+ * checked: sizes are >= 1 and small enough that products of two fit in 64 bits.
+ */
+struct bmi_config {
+	struct bmi_arena *arena;  /* owns all below */
+	const char *model_type;   /* "llama", "gemma3_text", ... */
+	uint32_t vocab_size, hidden_size, intermediate_size, n_layers, n_heads, n_kv_heads, head_dim;
+	uint32_t max_positions;
+	float norm_eps;
+	enum bmi_act_kind act;
+	bool tie_embeddings;
+	bool attention_bias, mlp_bias;
+	float norm_offset;        /* added to RMSNorm weights: 1 for Gemma from safetensors, 0 from GGUF (baked in) */
+	bool rope_interleaved;    /* pairs (2i, 2i+1): GGUF llama files, whose q and k rows are permuted so */
+	float embed_scale;        /* 1, or sqrt(hidden) rounded to the compute dtype's value (Gemma) */
+	float attn_scale;         /* of q . k: 1/sqrt(head_dim) or from query_pre_attn_scalar */
+	float attn_softcap, final_softcap; /* 0: none */
+	bool *layer_is_sliding;   /* [n_layers] */
+	uint32_t sliding_window;  /* 0: none */
+	struct bmi_rope_config rope_full, rope_sliding; /* rope_sliding is used by sliding layers only */
+	bool has_dtype;           /* config.json names one */
+	enum bmi_dtype dtype;
+	const struct bmi_arch *arch; /* found by model_type */
+	const struct bmi_json *json; /* the (text) config object, lent by its document: for arch hooks and size questions */
+};
+
+#endif

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BMI_MODEL_SKEL_H
+#define BMI_MODEL_SKEL_H
+
+#include "model/config.h"
+
+/*
+ * The skeleton: the module tree in the order Transformers builds it, and every tensor's name and shape. No weight byte is
+ * read for it. Plain arrays; modules in depth-first order, so a module's descendants follow it directly.
+ */
+enum { BMI_MAX_DIMS = 4 };
+#define BMI_NONE UINT32_MAX
+
+enum bmi_tensor_kind {
+	BMI_PARAM,             /* in the checkpoint, in the model's dtype */
+	BMI_BUFFER,            /* computed, not in the checkpoint (rotary tables, embed_scale): only counted by the planner */
+};
+
+struct bmi_tensor {
+	const char *name;       /* "model.layers.0.self_attn.q_proj.weight" */
+	uint32_t module;        /* index of the module that owns it */
+	enum bmi_tensor_kind kind;
+	bool own_dtype;         /* element type is `dtype`; else the requested dtype */
+	enum bmi_dtype dtype;
+	uint8_t n_dims;
+	uint64_t shape[BMI_MAX_DIMS]; /* slowest first */
+	uint64_t n_elements;
+	uint32_t tied_to;       /* index of the tensor this is a second name of, or BMI_NONE */
+};
+
+struct bmi_module {
+	const char *name;       /* full dotted path; "" is the root */
+	const char *leaf;       /* last part of it */
+	const char *class_name; /* "LlamaDecoderLayer"; "" when it does not matter */
+	uint32_t parent;        /* BMI_NONE for the root */
+	uint32_t end;           /* descendants are self+1 .. end-1 */
+	uint32_t first_tensor, n_tensors; /* own tensors, parameters before buffers */
+	bool no_split;
+	uint32_t layer;         /* the decoder layer it belongs to, or BMI_NONE */
+};
+
+struct bmi_skel {
+	struct bmi_arena *arena;
+	const struct bmi_config *cfg; /* lent; NULL for skeletons made for planning tests */
+	struct bmi_module *modules;
+	uint32_t n_modules;
+	struct bmi_tensor *tensors;   /* order of the state dict */
+	uint32_t n_tensors;
+	uint32_t *exec;               /* [n_exec] parameters in the order the forward reads them */
+	uint32_t n_exec;
+};
+
+/* The builder that an architecture's `build` hook calls, depth first. Errors stick; bmi_skel_finish() reports them. */
+struct bmi_skel_builder;
+
+/* Open a child module named @leaf of the module now open; close it with bmi_skel_end(). */
+void bmi_skel_begin(struct bmi_skel_builder *b, const char *leaf, const char *class_name, bool no_split);
+void bmi_skel_end(struct bmi_skel_builder *b);
+/* An own parameter / buffer of the module now open; n_dims shape numbers follow. */
+void bmi_skel_param(struct bmi_skel_builder *b, const char *leaf, unsigned n_dims, ...);
+void bmi_skel_buffer(struct bmi_skel_builder *b, const char *leaf, bool own_dtype, enum bmi_dtype dtype, unsigned n_dims, ...);
+/* Shorthands: a module of one weight [rows][cols] (and bias [rows]); a norm of one weight [dim] (and bias). */
+void bmi_skel_linear(struct bmi_skel_builder *b, const char *leaf, uint64_t rows, uint64_t cols, bool bias);
+void bmi_skel_norm(struct bmi_skel_builder *b, const char *leaf, uint64_t dim, bool bias);
+void bmi_skel_empty(struct bmi_skel_builder *b, const char *leaf); /* a module without tensors: act_fn, dropout */
+void bmi_skel_tie(struct bmi_skel_builder *b, const char *target, const char *source); /* full tensor names */
+
+/*
+ * An architecture, as data plus two hooks. The table is in arch/arch.c.
+ */
+struct bmi_forward; /* arch/arch.h: what computes it; NULL while only planning is possible */
+
+struct bmi_arch {
+	const char *model_type;
+	const char *class_name;        /* "LlamaForCausalLM" */
+	/* read the family's own keys; the common ones are there already. -EINVAL, -EOPNOTSUPP with the key's name */
+	int (*configure)(const struct bmi_json *cfg, struct bmi_config *c, struct bmi_error *err);
+	void (*build)(const struct bmi_config *c, struct bmi_skel_builder *b);
+	/* parameters of one layer, then of the end, in the order the forward reads them; NULL-terminated, relative names */
+	const char *const *exec_layer;
+	const char *layers_path;       /* "model.layers" */
+	const char *embed_name, *final_norm_name, *head_name; /* full module names: "model.embed_tokens", "model.norm", "lm_head" */
+	const char *const *ignored;    /* fnmatch(3) patterns of checkpoint tensors that are known and not needed; NULL-terminated */
+	const char *const (*gguf_names)[2]; /* {gguf, hf} patterns, "%u" is the layer; ends with {NULL, NULL}; NULL: no GGUF form */
+	const char *gguf_arch;         /* general.architecture, or NULL */
+	const struct bmi_forward *forward;
+};
+
+/**
+ * bmi_config_read() - config.json's object to numbers.
+ * @json:  the root object; a multimodal one with a text_config gives its text model. Must outlive @ret.
+ * @find:  looks an architecture up by model_type (arch/arch.h's table, passed in: model/ knows no architecture).
+ *
+ * Refused by name, -EOPNOTSUPP: unknown model_type, quantization_config, auto_map without a known model_type, RoPE types
+ * and other keys that change the arithmetic and are not supported. -EINVAL: sizes that contradict each other.
+ */
+int bmi_config_read(const struct bmi_json *json, const struct bmi_arch *(*find)(const char *model_type),
+		    struct bmi_config **ret, struct bmi_error *err);
+void bmi_config_free(struct bmi_config *cfg);
+BMI_AUTO(bmi_config)
+
+/** bmi_skel_build() - the skeleton of a config. The config must outlive it. Return: 0, -ENOMEM, -EINVAL. */
+int bmi_skel_build(const struct bmi_config *cfg, struct bmi_skel **ret, struct bmi_error *err);
+void bmi_skel_free(struct bmi_skel *skel);
+BMI_AUTO(bmi_skel)
+
+/** bmi_skel_find_module(), bmi_skel_find_tensor() - by full name; BMI_NONE when there is none. Cost: a hash lookup. */
+uint32_t bmi_skel_find_module(const struct bmi_skel *skel, const char *name, size_t n);
+uint32_t bmi_skel_find_tensor(const struct bmi_skel *skel, const char *name, size_t n);
+
+/** bmi_skel_tensor_bytes() - bytes of a tensor in @dtype (its own dtype where it has one); second names count 0. */
+uint64_t bmi_skel_tensor_bytes(const struct bmi_skel *skel, uint32_t tensor, enum bmi_dtype dtype);
+
+/** bmi_skel_module_bytes() - all tensors at and below a module. */
+uint64_t bmi_skel_module_bytes(const struct bmi_skel *skel, uint32_t module, enum bmi_dtype dtype);
+
+#endif
