@@ -12,9 +12,13 @@ const struct bmi_arch *bmi_arch_find_gguf(const char *gguf_arch);
 /** bmi_arch_get() - the i-th of the table, NULL past the end: for messages that list what is known. */
 const struct bmi_arch *bmi_arch_get(unsigned i);
 
+/** bmi_forward_decoder - pre-norm, sandwich-norm and post-norm decoders with gated MLPs: llama, mistral, gemma3 (arch/decoder.c). */
+extern const struct bmi_forward bmi_forward_decoder;
+
 /*
  * One pass over the weights: n_tok rows of possibly several sequences at several positions. run/ makes it and gives the
- * functions that know where weights are; an architecture's forward only says what is computed.
+ * functions that know where weights are; an architecture's forward only says what is computed. Names of modules and
+ * parameters are below the layer while layer() runs ("self_attn.q_proj"), and full ones ("lm_head") in embed() and head().
  */
 struct bmi_pass {
 	const struct bmi_config *cfg;
@@ -32,7 +36,9 @@ struct bmi_pass {
 
 	const struct bmi_ops *ops;     /* of the tier that computes this layer */
 	struct bmi_dev *dev;
-	/* y[n][rows of weight] = x W^T (+ the weight's bias, if the module has one); module is a path like "self_attn.q_proj" below the layer */
+	/* does this layer have the parameter? A family is told by the parameters it has. */
+	bool (*has)(struct bmi_pass *p, const char *param);
+	/* y[n][rows of weight] = x W^T (+ the weight's bias, if the module has one) */
 	int (*linear)(struct bmi_pass *p, const char *module, float *y, size_t ldy, const float *x, size_t ldx, uint32_t n);
 	/* a 1-D parameter as float32 on the computing tier; lent until the next call of vector or linear */
 	int (*vector)(struct bmi_pass *p, const char *param, const float **ret);
