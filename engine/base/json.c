@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The only door to yajl. Builds a compact tree in an arena; strings without escapes are not copied. yajl checks the
- * syntax and UTF-8; depth, duplicate keys and trailing bytes are checked here. Invariant: `open` holds the arrays and
- * objects not closed yet, outermost first.
+ * syntax; UTF-8 (yajl lets overlong forms, surrogates and what lies above U+10FFFF pass), depth, duplicate keys and
+ * trailing bytes are checked here. Invariant: `open` holds the arrays and objects not closed yet, outermost first.
  */
 #include "base/json.h"
 
@@ -39,6 +39,31 @@ static int stop(struct bmi_json_doc *doc, int code, const char *why)
 	doc->code = code;
 	doc->why = why;
 	return 0; /* yajl: cancel */
+}
+
+/* Bytes of the sequence that starts at @s (Unicode 15, table 3-7), 0 when it is none. */
+static size_t utf8_len(const unsigned char *s, size_t n)
+{
+	const unsigned char c = s[0];
+	const size_t len = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
+	const unsigned char lo = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80, hi = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
+
+	if (len > n || (len > 1 && (s[1] < lo || s[1] > hi)))
+		return 0;
+	for (size_t i = 2; i < len; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	return len;
+}
+
+static bool is_utf8(const unsigned char *s, size_t n)
+{
+	for (size_t i = 0, len; i < n; i += len) {
+		len = utf8_len(s + i, n - i);
+		if (!len)
+			return false;
+	}
+	return true;
 }
 
 /* Bytes that stay: the text's own, or a copy when yajl unescaped into its buffer. */
@@ -112,6 +137,8 @@ static int on_number(void *ctx, const char *s, size_t n)
 
 static int on_string(void *ctx, const unsigned char *s, size_t n)
 {
+	if (!is_utf8(s, n))
+		return stop(ctx, -EINVAL, "a string is not UTF-8");
 	return on_text(ctx, BMI_JSON_STRING, s, n);
 }
 
@@ -119,6 +146,8 @@ static int on_key(void *ctx, const unsigned char *s, size_t n)
 {
 	struct bmi_json_doc *doc = ctx;
 
+	if (!is_utf8(s, n))
+		return stop(doc, -EINVAL, "a key is not UTF-8");
 	doc->key = keep(doc, s, n);
 	doc->n_key = (uint32_t)n;
 	return doc->key ? 1 : stop(doc, -ENOMEM, "no memory");
