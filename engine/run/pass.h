@@ -44,7 +44,7 @@ struct bmi_row {
 struct bmi_run_request {
 	const struct bmi_row *rows; /* [n_rows], in any order, >= 1; all of one bmi_kv */
 	uint32_t n_rows;
-	float *logits;              /* [rows that want them][vocab_size], in the order of rows; may be NULL when none does */
+	float *logits; /* [rows that want them][vocab_size], in the order of rows; may be NULL when none does */
 	/*
 	 * Called before each layer and before the head (layer = n_layers); NULL: nobody asks. No weight is lent then, so a
 	 * placement step may run in it. Anything but 0 ends the pass, which returns it.

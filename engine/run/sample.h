@@ -13,16 +13,16 @@
  * frequency) come right after the repetition penalty and count only what was generated, as vLLM does.
  */
 struct bmi_sample_params {
-	double temperature;        /* 0: greedy, the largest logit, of equal ones the lowest id */
-	uint32_t top_k;            /* 0: all; ties with the k-th are kept */
-	double top_p;              /* 1: all; else tokens until their mass reaches it, at least one */
-	double min_p;              /* 0: all; else tokens of at least min_p times the best one's probability */
+	double temperature; /* 0: greedy, the largest logit, of equal ones the lowest id */
+	uint32_t top_k;     /* 0: all; ties with the k-th are kept */
+	double top_p;       /* 1: all; else tokens until their mass reaches it, at least one */
+	double min_p;       /* 0: all; else tokens of at least min_p times the best one's probability */
 	double repetition_penalty; /* 1: none; divides positive and multiplies negative logits of what was seen */
 	double presence_penalty, frequency_penalty; /* 0: none */
 };
 
 /* Filters off, greedy. */
-#define BMI_SAMPLE_GREEDY                                                                                                \
+#define BMI_SAMPLE_GREEDY \
 	((struct bmi_sample_params){ .temperature = 0, .top_p = 1, .repetition_penalty = 1 })
 
 /* xoshiro256** 1.0 (Blackman, Vigna), its state filled by splitmix64 from the seed: the same draws everywhere. */
