@@ -25,6 +25,11 @@ struct bmi_rope_config {
 /*
  * What the forward needs, read from config.json (GGUF metadata is first translated into the same keys). Every number was
  * checked: sizes are >= 1 and small enough that products of two fit in 64 bits.
+ *
+ * Keys of our own that only the GGUF translation writes:
+ *   "_bmifs_norm_baked": true          the norms hold 1 + w already (norm_offset 0)
+ *   "_bmifs_rope_interleaved": true    rows of q and k are permuted so that pairs are (2i, 2i + 1)
+ *   "_bmifs_rope_factors": [f0, ...]   the file's rope_freqs tensor, head_dim / 2 numbers: inv_freq[i] is divided by f[i]
  */
 struct bmi_config {
 	struct bmi_arena *arena;  /* owns all below */
@@ -46,6 +51,7 @@ struct bmi_config {
 	bool has_dtype;           /* config.json names one */
 	enum bmi_dtype dtype;
 	const struct bmi_arch *arch; /* found by model_type */
+	void *ext;                /* the family's own numbers, made by its configure hook; NULL when it has none */
 	const struct bmi_json *json; /* the (text) config object, lent by its document: for arch hooks and size questions */
 };
 

@@ -46,12 +46,27 @@ struct bmi_skel {
 	uint32_t n_modules;
 	struct bmi_tensor *tensors;   /* order of the state dict */
 	uint32_t n_tensors;
-	uint32_t *exec;               /* [n_exec] parameters in the order the forward reads them */
+	uint32_t *exec;               /* [n_exec] parameters in the order the forward reads them; a second name (tied_to)
+					 stands where it is read, its bytes are its source's */
 	uint32_t n_exec;
+	struct bmi_skel_index *index; /* by name; private to model/ */
 };
 
-/* The builder that an architecture's `build` hook calls, depth first. Errors stick; bmi_skel_finish() reports them. */
+/*
+ * The builder that an architecture's `build` hook calls, depth first; a module's own tensors come before its children.
+ * Errors stick; bmi_skel_finish() reports them. Shape numbers behind n_dims are uint64_t: cast what is not.
+ */
 struct bmi_skel_builder;
+
+/** bmi_skel_builder_new() - an empty tree with its root open; for tests, bmi_skel_build() makes its own. NULL: no memory. */
+struct bmi_skel_builder *bmi_skel_builder_new(void);
+
+/**
+ * bmi_skel_finish() - close the root and check the tree; the builder is freed in every case. @cfg: lent, may be NULL.
+ * Return: 0, -ENOMEM, -EINVAL (sizes that overflow, a tie to a tensor that is not there or of another shape).
+ */
+struct bmi_skel;
+int bmi_skel_finish(struct bmi_skel_builder *b, const struct bmi_config *cfg, struct bmi_skel **ret, struct bmi_error *err);
 
 /* Open a child module named @leaf of the module now open; close it with bmi_skel_end(). */
 void bmi_skel_begin(struct bmi_skel_builder *b, const char *leaf, const char *class_name, bool no_split);
@@ -64,6 +79,27 @@ void bmi_skel_linear(struct bmi_skel_builder *b, const char *leaf, uint64_t rows
 void bmi_skel_norm(struct bmi_skel_builder *b, const char *leaf, uint64_t dim, bool bias);
 void bmi_skel_empty(struct bmi_skel_builder *b, const char *leaf); /* a module without tensors: act_fn, dropout */
 void bmi_skel_tie(struct bmi_skel_builder *b, const char *target, const char *source); /* full tensor names */
+
+/*
+ * What a configuration class of Transformers calls its numbers, and what it takes where config.json is silent. A NULL key
+ * is the usual name ("hidden_size"); an own name is looked for first, the usual one after it. JSON null counts as silence.
+ */
+struct bmi_arch_keys {
+	const char *hidden, *intermediate, *layers, *heads, *kv_heads, *positions, *eps, *act;
+	uint32_t vocab_size, hidden_size;
+	uint32_t intermediate_size;   /* 0: four times hidden_size */
+	uint32_t n_layers, n_heads;
+	uint32_t n_kv_heads;          /* where the key is missing; 0, or JSON null: as many as heads */
+	uint32_t head_dim;            /* where the key is missing; 0, or JSON null: hidden_size / heads */
+	uint32_t max_positions;
+	double norm_eps;
+	const char *act_word;         /* "silu" */
+	bool tie;
+	bool has_layer_types;         /* reads `layer_types`; else the key is ignored, as the class does */
+	double rope_theta;            /* 0: no rotary embedding */
+	double rope_theta_sliding;    /* not 0: sliding layers have frequencies of their own (Gemma 3) */
+	double rope_partial;          /* share of head_dim that turns; 0: all of it, and another share is refused */
+};
 
 /*
  * An architecture, as data plus two hooks. The table is in arch/arch.c.
@@ -84,6 +120,13 @@ struct bmi_arch {
 	const char *const (*gguf_names)[2]; /* {gguf, hf} patterns, "%u" is the layer; ends with {NULL, NULL}; NULL: no GGUF form */
 	const char *gguf_arch;         /* general.architecture, or NULL */
 	const struct bmi_forward *forward;
+	const struct bmi_arch_keys *keys;
+	/*
+	 * {in the checkpoint, in the skeleton}: beginnings of tensor names that other releases or the multimodal wrapper of
+	 * the model write. Where a checkpoint's name starts with the first, that part is replaced by the second, before
+	 * anything else (also before `ignored`); the first pair that fits is taken, once. Ends with {NULL, NULL}; may be NULL.
+	 */
+	const char *const (*name_prefixes)[2];
 };
 
 /**

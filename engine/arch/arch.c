@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table of architectures. A new one is a file with its row and one line here. Invariant: model_type is unique.
+ */
+#include "arch/arch_priv.h"
+
+#include <string.h>
+
+static const struct bmi_arch *const archs[] = {
+	&bmi_arch_llama,
+	&bmi_arch_mistral,
+	&bmi_arch_gemma3_text,
+};
+
+const struct bmi_arch *bmi_arch_get(unsigned i)
+{
+	return i < BMI_ARRAY_LEN(archs) ? archs[i] : NULL;
+}
+
+const struct bmi_arch *bmi_arch_find(const char *model_type)
+{
+	for (size_t i = 0; i < BMI_ARRAY_LEN(archs); i++)
+		if (!strcmp(archs[i]->model_type, model_type))
+			return archs[i];
+	return NULL;
+}
+
+const struct bmi_arch *bmi_arch_find_gguf(const char *gguf_arch)
+{
+	for (size_t i = 0; i < BMI_ARRAY_LEN(archs); i++)
+		if (archs[i]->gguf_arch && !strcmp(archs[i]->gguf_arch, gguf_arch))
+			return archs[i];
+	return NULL;
+}
