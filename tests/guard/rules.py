@@ -114,7 +114,7 @@ def words(names):
             for i, line in enumerate(text(n).splitlines(), 1):
                 if re.search(r"(?<![\w.])(printf|puts|exit|abort|perror|syslog)\(", line) and not line.lstrip().startswith("*"):
                     yield f"{n}:{i}: the engine never logs, prints or exits"
-                if re.search(r"^\s*typedef\s+struct", line):
+                if re.search(r"^\s*typedef\s+struct\s+\w+", line):
                     yield f"{n}:{i}: a struct typedef"
 
 
