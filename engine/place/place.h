@@ -72,18 +72,33 @@ struct bmi_budget {
 int bmi_budget_parse(const char *text, size_t n, bool complete, struct bmi_budget *ret, enum bmi_place_error *ret_kind,
 		     struct bmi_error *err);
 
-/** bmi_size_parse() - "10GiB", " 7 MB", "10gb": bytes, by the peer's rules. -EINVAL. */
+/** bmi_size_parse() - "10GiB", " 7 MB", "10gb": bytes, by the peer's rules; what is more than 64 bits hold is 2^64 - 1. -EINVAL. */
 int bmi_size_parse(const char *text, size_t n, uint64_t *ret_bytes, struct bmi_error *err);
 
 /** bmi_dtype_parse() - a word for a dtype: name, alias, "torch." prefix; *ret_auto for "auto" and "". -EINVAL, -EOPNOTSUPP. */
 int bmi_dtype_parse(const char *text, size_t n, enum bmi_dtype *ret, bool *ret_auto, enum bmi_place_error *ret_kind,
 		    struct bmi_error *err);
 
+/**
+ * bmi_dtype_resolve() - the dtype that is meant, by the peer's order: what was asked for, else what config.json says, else
+ * the first floating type among the checkpoint's tensors, else the type of its first tensor.
+ * @asked:  the text of `dtype`; "" or "auto": nothing asked.
+ * @config: config.json's word, NULL when it has none.
+ * @stored: [n] types as safetensors writes them ("BF16", "I8", "F8_E4M3"), in the byte order of the tensors' names.
+ * Return: 0, -EINVAL (no such type, or not a floating one).
+ */
+int bmi_dtype_resolve(const char *asked, const char *config, const char *const *stored, size_t n, enum bmi_dtype *ret,
+		      enum bmi_place_error *ret_kind, struct bmi_error *err);
+
 /* The answer. Plain data: it can be sent elsewhere. */
 struct bmi_plan {
 	struct bmi_arena *arena;
 	enum bmi_dtype dtype;
-	bmi_device *tensor_device;     /* [skel->n_tensors]; second names follow their source */
+	/*
+	 * [skel->n_tensors]. A second name is with its source in every mode; a map of one's own may name it apart, as the
+	 * peer accepts. Buffers that no line covers go with a neighbour.
+	 */
+	bmi_device *tensor_device;
 	struct bmi_map_entry *entries; /* hf_device_map, the peer's keys and order */
 	uint32_t n_entries;
 };
