@@ -10,6 +10,19 @@ static const struct bmi_arch *const archs[] = {
 	&bmi_arch_llama,
 	&bmi_arch_mistral,
 	&bmi_arch_gemma3_text,
+	/* planned only */
+	&bmi_arch_qwen2,
+	&bmi_arch_qwen3,
+	&bmi_arch_gemma,
+	&bmi_arch_gemma2,
+	&bmi_arch_phi3,
+	&bmi_arch_mixtral,
+	&bmi_arch_qwen2_moe,
+	&bmi_arch_gpt2,
+	&bmi_arch_gpt_neox,
+	&bmi_arch_opt,
+	&bmi_arch_falcon,
+	&bmi_arch_bloom,
 };
 
 const struct bmi_arch *bmi_arch_get(unsigned i)

@@ -6,6 +6,10 @@
 
 /* The rows of the table in arch.c, one file per family. */
 extern const struct bmi_arch bmi_arch_llama, bmi_arch_mistral, bmi_arch_gemma3_text;
+/* Only planned so far: no forward. */
+extern const struct bmi_arch bmi_arch_qwen2, bmi_arch_qwen3, bmi_arch_gemma, bmi_arch_gemma2, bmi_arch_phi3;
+extern const struct bmi_arch bmi_arch_mixtral, bmi_arch_qwen2_moe;
+extern const struct bmi_arch bmi_arch_gpt2, bmi_arch_gpt_neox, bmi_arch_opt, bmi_arch_falcon, bmi_arch_bloom;
 
 /*
  * What tells the llama-like trees apart: model.{embed_tokens, layers.N.{self_attn, mlp, norms}, norm, rotary_emb}, lm_head.

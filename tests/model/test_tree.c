@@ -25,6 +25,21 @@ static void check_shape(const struct bmi_tensor *t, const struct bmi_json *want)
 	}
 }
 
+/* A checkpoint's tensor under the name it has here. */
+static uint32_t find(const struct bmi_skel *skel, const char *name, size_t n)
+{
+	const char *const(*p)[2] = skel->cfg->arch->name_prefixes;
+	char renamed[256];
+
+	for (; p && (*p)[0]; p++)
+		if (n > strlen((*p)[0]) && !memcmp(name, (*p)[0], strlen((*p)[0]))) {
+			snprintf(renamed, sizeof(renamed), "%s%.*s", (*p)[1], (int)(n - strlen((*p)[0])),
+				 name + strlen((*p)[0]));
+			return bmi_skel_find_tensor(skel, renamed, strlen(renamed));
+		}
+	return bmi_skel_find_tensor(skel, name, n);
+}
+
 /* Each parameter exactly once, layers in order. */
 static void check_exec(const struct bmi_skel *skel)
 {
@@ -82,7 +97,7 @@ static void run_case(void **state)
 	    bmi_skel_build(c, &skel, &err) < 0)
 		fail_msg("%s", err.msg);
 	for (const struct bmi_json *t = tensors->child; t; t = t->next, n_found++) {
-		const uint32_t i = bmi_skel_find_tensor(skel, t->key, t->n_key);
+		const uint32_t i = find(skel, t->key, t->n_key);
 
 		if (i == BMI_NONE)
 			fail_msg("no '%.*s' in the skeleton", (int)t->n_key, t->key);
