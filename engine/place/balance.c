@@ -40,13 +40,35 @@ static uint32_t find_low(const struct bmi_budget *b)
 	return BMI_NONE;
 }
 
+/*
+ * What the other GPUs take. The peer adds up GPUs 1 to n - 1, n being how many have a budget: with a budget of 0 among
+ * them it misses the last ones, and we do the same, for the same map; where one of these ids does not exist it crashes,
+ * and we add up those that do.
+ */
+static double beside(const struct bmi_budget *b, uint32_t low, uint32_t n)
+{
+	double all = 0, counted = 0;
+	uint32_t n_counted = 0;
+
+	for (uint32_t i = 0; i < b->n; i++) {
+		if (!is_accelerator(b->dev[i].device) || i == low)
+			continue;
+		all += fmax(0, b->dev[i].bytes);
+		if (b->dev[i].device > 0 && (uint32_t)b->dev[i].device < n) {
+			counted += b->dev[i].bytes;
+			n_counted++;
+		}
+	}
+	return b->dev[low].device == 0 && n_counted == n - 1 ? counted : all;
+}
+
 void bmi_place_balance(const struct bmi_skel *skel, enum bmi_dtype dtype, enum bmi_place_mode mode,
 		       struct bmi_budget *budget)
 {
 	const uint64_t total = bmi_skel_module_bytes(skel, 0, dtype);
 	bool low_0 = mode == BMI_PLACE_BALANCED_LOW_0;
 	uint32_t n = 0, last = BMI_NONE, low;
-	double others = 0;
+	double others;
 	uint64_t share;
 
 	if (mode == BMI_PLACE_SEQUENTIAL)
@@ -73,8 +95,6 @@ void bmi_place_balance(const struct bmi_skel *skel, enum bmi_dtype dtype, enum b
 	if (low == BMI_NONE)
 		return;
 
-	for (uint32_t i = 0; i < budget->n; i++)
-		if (is_accelerator(budget->dev[i].device) && budget->dev[i].bytes > 0 && i != low)
-			others += budget->dev[i].bytes;
+	others = beside(budget, low, n);
 	budget->dev[low].bytes = fmin(fmax(0, (double)total - others), budget->dev[low].bytes);
 }

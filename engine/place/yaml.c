@@ -54,7 +54,7 @@ static int on_scalar(struct reader *r, const yaml_event_t *ev)
 	const char *bytes = (const char *)ev->data.scalar.value;
 	const size_t n = ev->data.scalar.length;
 	const bool plain = ev->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
-	struct bmi_node *node;
+	struct bmi_node *node = NULL;
 	char *text;
 	int code;
 
@@ -85,7 +85,7 @@ static int on_scalar(struct reader *r, const yaml_event_t *ev)
 
 static int on_mapping(struct reader *r, const yaml_event_t *ev)
 {
-	struct bmi_node *node;
+	struct bmi_node *node = NULL;
 	int code;
 
 	if (ev->data.mapping_start.anchor || ev->data.mapping_start.tag)
