@@ -66,7 +66,13 @@ bool bmi_engine_problem(struct bmi_engine *eng, struct bmi_error *ret);
 /** bmi_engine_model_dir() - absolute path of the model directory. Lent. */
 const char *bmi_engine_model_dir(const struct bmi_engine *eng);
 
-enum bmi_state { BMI_STATE_LOADING, BMI_STATE_READY, BMI_STATE_PLACING, BMI_STATE_UNLOADED, BMI_STATE_FAILED };
+enum bmi_state {
+	BMI_STATE_LOADING,
+	BMI_STATE_READY,
+	BMI_STATE_PLACING,
+	BMI_STATE_UNLOADED,
+	BMI_STATE_FAILED
+};
 enum bmi_state bmi_engine_state(struct bmi_engine *eng);
 
 /* The texts of root files. HF_DEVICE_MAP is what is true now; DEVICE_MAP, DTYPE and MAX_MEMORY what was last accepted. */
@@ -135,7 +141,8 @@ int bmi_session_has_room(struct bmi_session *ses, struct bmi_error *err);
  *
  * Return: 0, -EBUSY (queue full), -EMSGSIZE, -EILSEQ, -EINVAL (ids out of range), -ENODEV/-EIO (model failed to load), -ENOMEM.
  */
-int bmi_session_submit(struct bmi_session *ses, const char *text, size_t n, struct bmi_turn **ret_turn, struct bmi_error *err);
+int bmi_session_submit(struct bmi_session *ses, const char *text, size_t n, struct bmi_turn **ret_turn,
+		       struct bmi_error *err);
 
 /** bmi_session_last_turn() - the turn submitted last, a reference for the caller; NULL when there is none yet. */
 struct bmi_turn *bmi_session_last_turn(struct bmi_session *ses);
@@ -156,7 +163,8 @@ const char *bmi_param_name(unsigned i);
  * @text: one value, white space around it ignored (not for `stop`: one string a line with C escapes; empty: none).
  * Return: 0, -EINVAL (no number, unknown word), -ERANGE (with the range), -ENOENT (no such parameter), -ENOMEM.
  */
-int bmi_session_set_param(struct bmi_session *ses, const char *name, const char *text, size_t n, struct bmi_error *err);
+int bmi_session_set_param(struct bmi_session *ses, const char *name, const char *text, size_t n,
+			  struct bmi_error *err);
 
 /** bmi_session_get_param() - append the value and a newline. */
 int bmi_session_get_param(struct bmi_session *ses, const char *name, struct bmi_str *ret);
@@ -169,7 +177,7 @@ void bmi_turn_put(struct bmi_turn *turn); /* NULL is a no-op */
 struct bmi_turn_info {
 	uint64_t n_bytes; /* of text there so far; grows until done */
 	bool done;        /* no more text will come: complete, failed or cancelled */
-	int code;         /* when done: 0, or -errno (-ECANCELED, -EIO, -EMSGSIZE, ...) that comes after the text */
+	int code; /* when done: 0, or -errno (-ECANCELED, -EIO, -EMSGSIZE, ...) that comes after the text */
 	bool prompt_done; /* the prompt was processed: logits are there (or the turn is done) */
 };
 void bmi_turn_info(struct bmi_turn *turn, struct bmi_turn_info *ret);
@@ -196,7 +204,8 @@ unsigned bmi_turn_drop_reader(struct bmi_turn *turn);
 /* ---- planning without mounting ---- */
 
 /** bmi_plan_report() - what mount.bmifs --plan prints: the placement of @opt, as text or JSON. 0 or what refused it. */
-int bmi_plan_report(const struct bmi_engine_options *opt, bool json, struct bmi_str *ret, struct bmi_error *err);
+int bmi_plan_report(const struct bmi_engine_options *opt, bool json, struct bmi_str *ret,
+		    struct bmi_error *err);
 
 /** bmi_version() - "0.1.0". */
 const char *bmi_version(void);

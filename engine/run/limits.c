@@ -24,14 +24,18 @@ struct cgroup_version {
 	const char *limit[2]; /* files; the lower counts */
 	const char *usage;
 	const char *file_cache[2]; /* keys of memory.stat: page cache of this group and those below it */
-	const char *above;         /* key of memory.stat: the lowest limit of this group and those above it, seen or not */
+	const char *above; /* key of memory.stat: the lowest limit of this group and those above it, seen or not */
 };
 
 static const struct cgroup_version version_2 = {
-	"cgroup2", { "memory.max", "memory.high" }, "memory.current", { "active_file", "inactive_file" }, NULL,
+	"cgroup2", { "memory.max", "memory.high" }, "memory.current", { "active_file", "inactive_file" },
+	NULL,
 };
 static const struct cgroup_version version_1 = {
-	"cgroup", { "memory.limit_in_bytes", NULL }, "memory.usage_in_bytes", { "total_active_file", "total_inactive_file" },
+	"cgroup",
+	{ "memory.limit_in_bytes", NULL },
+	"memory.usage_in_bytes",
+	{ "total_active_file", "total_inactive_file" },
 	"hierarchical_memory_limit",
 };
 
@@ -101,7 +105,8 @@ static int read_meminfo(const char *root, uint64_t *ret, struct bmi_error *err)
 		return bmi_fail_errno(err, -errno, "read %s/proc/meminfo", root);
 	if (!find_value(text, "MemAvailable", &kib)) { /* before Linux 3.14 */
 		if (!find_value(text, "MemFree", &kib))
-			return bmi_fail(err, -EINVAL, "%s/proc/meminfo does not say how much memory is available", root);
+			return bmi_fail(err, -EINVAL,
+					"%s/proc/meminfo does not say how much memory is available", root);
 		(void)find_value(text, "Cached", &cached);
 		(void)find_value(text, "Buffers", &buffers);
 	}
@@ -176,7 +181,8 @@ static bool parse_mount(const char *line, const struct cgroup_version *version, 
 	char type[32], options[512];
 
 	_Static_assert(PATH_MAX == 4096, "the widths below");
-	if (!dash || sscanf(dash + 3, "%31s %*s %511s", type, options) != 2 || strcmp(type, version->fs_type) != 0)
+	if (!dash || sscanf(dash + 3, "%31s %*s %511s", type, options) != 2 ||
+	    strcmp(type, version->fs_type) != 0)
 		return false;
 	if (version == &version_1 && !strstr(options, "memory"))
 		return false;
@@ -191,15 +197,16 @@ static bool parse_mount(const char *line, const struct cgroup_version *version, 
  * Walk from the group up to where its hierarchy is mounted. A container may see only its own part: then its group is at the
  * mount's root, or the path (of the host, or of another namespace) is not below it and the mount's root is all we know.
  */
-static void limit_by_mount(const char *root, const char *group, const char *mount_root, const char *mount_point,
-			   const struct cgroup_version *version, uint64_t *left)
+static void limit_by_mount(const char *root, const char *group, const char *mount_root,
+			   const char *mount_point, const struct cgroup_version *version, uint64_t *left)
 {
 	const size_t n_root = strcmp(mount_root, "/") == 0 ? 0 : strlen(mount_root);
 	const char *below = "";
 	char dir[PATH_MAX];
 	size_t n_top, n;
 
-	if (strncmp(group, mount_root, n_root) == 0 && (group[n_root] == '/' || !group[n_root]) && !strstr(group, "/.."))
+	if (strncmp(group, mount_root, n_root) == 0 && (group[n_root] == '/' || !group[n_root]) &&
+	    !strstr(group, "/.."))
 		below = group + n_root;
 	n_top = strlen(root) + strlen(mount_point);
 	if ((size_t)snprintf(dir, sizeof(dir), "%s%s%s", root, mount_point, below) >= sizeof(dir))

@@ -13,7 +13,8 @@
  *             seen, limit - (usage - page cache that can be given back). Nothing is set aside.
  *
  * Control groups of both versions are read (memory.max and memory.high, memory.limit_in_bytes), found through
- * /proc/self/cgroup and /proc/self/mountinfo as cgroups(7) and cgroup_namespaces(7) describe; one that cannot be read sets no limit.
+ * /proc/self/cgroup and /proc/self/mountinfo as cgroups(7) and cgroup_namespaces(7) describe; one that cannot be
+ * read sets no limit.
  *
  * Return: 0, or -errno when /proc/meminfo cannot be read.
  */

@@ -9,17 +9,14 @@
 
 #include "backend/cpu/cpu.h"
 #include "base/checked.h"
+#include "base/file.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdalign.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-
-#include "base/file.h"
 
 uint32_t bmi_residency_source(const struct bmi_residency *res, uint32_t tensor)
 {
@@ -52,7 +49,8 @@ int bmi_residency_blame(const struct bmi_residency *res, uint32_t tensor, int co
 			res->skel->tensors[tensor].name);
 }
 
-void bmi_residency_count(struct bmi_residency *res, int64_t cpu_bytes, uint64_t moved_bytes, uint64_t streamed_bytes)
+void bmi_residency_count(struct bmi_residency *res, int64_t cpu_bytes, uint64_t moved_bytes,
+			 uint64_t streamed_bytes)
 {
 	pthread_mutex_lock(&res->lock);
 	res->shared.cpu_bytes += (uint64_t)cpu_bytes;
@@ -78,20 +76,26 @@ static int bind_weight(struct bmi_residency *res, uint32_t t, struct bmi_error *
 
 	if (tensor->kind == BMI_BUFFER || tensor->tied_to != BMI_NONE)
 		return 0;
-	if (!src || !n_rows || tensor->n_elements % n_rows || n_rows > UINT32_MAX || tensor->n_elements / n_rows > UINT32_MAX)
+	if (!src || !n_rows || tensor->n_elements % n_rows || n_rows > UINT32_MAX ||
+	    tensor->n_elements / n_rows > UINT32_MAX)
 		return bmi_fail(err, -EINVAL, "tensor '%s' cannot be loaded", tensor->name);
 	if ((!bmi_dtype_info(src->dtype)->is_floating && src->dtype < BMI_Q4_0) ||
 	    check_type(bmi_residency_dtype_of(res, t, BMI_F32)) < 0)
-		return bmi_fail(err, -EOPNOTSUPP, "tensor '%s' is stored as %s: weights are floating-point or quantized numbers",
-				tensor->name, bmi_dtype_name(src->dtype));
+		return bmi_fail(
+			err, -EOPNOTSUPP,
+			"tensor '%s' is stored as %s: weights are floating-point or quantized numbers",
+			tensor->name, bmi_dtype_name(src->dtype));
 	w->src = src;
 	w->n_rows = (uint32_t)n_rows;
 	w->n_cols = (uint32_t)(tensor->n_elements / n_rows);
 	w->is_vector = tensor->n_dims < 2;
-	if (!bmi_dtype_bytes(src->dtype, w->n_cols, &w->row_bytes) || !bmi_mul(w->row_bytes, n_rows, &total) ||
-	    total != src->extent.len || !w->row_bytes)
-		return bmi_fail(err, -EINVAL, "tensor '%s' has %" PRIu64 " bytes of %s in %s, which are not %" PRIu64 " rows of %u",
-				tensor->name, src->extent.len, bmi_dtype_name(src->dtype), src->file, n_rows, w->n_cols);
+	if (!bmi_dtype_bytes(src->dtype, w->n_cols, &w->row_bytes) ||
+	    !bmi_mul(w->row_bytes, n_rows, &total) || total != src->extent.len || !w->row_bytes)
+		return bmi_fail(err, -EINVAL,
+				"tensor '%s' has %" PRIu64 " bytes of %s in %s, which are not %" PRIu64
+				" rows of %u",
+				tensor->name, src->extent.len, bmi_dtype_name(src->dtype), src->file, n_rows,
+				w->n_cols);
 	return 0;
 }
 
@@ -123,10 +127,14 @@ int bmi_residency_check_files(const struct bmi_residency *res, struct bmi_error 
 		if (fstat(file->fd, &st) < 0)
 			return bmi_fail_errno(err, -EIO, "stat '%s'", file->name);
 		if (st.st_size != file->st.st_size)
-			return bmi_fail(err, -EIO, "'%s' has %" PRIu64 " bytes now and had %" PRIu64 " when it was opened; mount it again",
+			return bmi_fail(err, -EIO,
+					"'%s' has %" PRIu64 " bytes now and had %" PRIu64
+					" when it was opened; mount it again",
 					file->name, (uint64_t)st.st_size, (uint64_t)file->st.st_size);
-		if (st.st_mtim.tv_sec != file->st.st_mtim.tv_sec || st.st_mtim.tv_nsec != file->st.st_mtim.tv_nsec)
-			return bmi_fail(err, -EIO, "'%s' was written to after it was opened; mount it again", file->name);
+		if (st.st_mtim.tv_sec != file->st.st_mtim.tv_sec ||
+		    st.st_mtim.tv_nsec != file->st.st_mtim.tv_nsec)
+			return bmi_fail(err, -EIO, "'%s' was written to after it was opened; mount it again",
+					file->name);
 	}
 	return 0;
 }
@@ -138,9 +146,11 @@ static void make_groups(struct bmi_residency *res)
 
 	for (uint32_t t = 0; t < skel->n_tensors; t++) {
 		const struct bmi_group *last = res->n_groups ? &res->group[res->n_groups - 1] : NULL;
-		const uint32_t a = skel->tensors[t].module, b = last ? skel->tensors[last->first].module : BMI_NONE;
+		const uint32_t a = skel->tensors[t].module,
+			       b = last ? skel->tensors[last->first].module : BMI_NONE;
 
-		if (last && (a == b || (skel->modules[a].layer != BMI_NONE && skel->modules[a].layer == skel->modules[b].layer)))
+		if (last && (a == b || (skel->modules[a].layer != BMI_NONE &&
+					skel->modules[a].layer == skel->modules[b].layer)))
 			res->group[res->n_groups - 1].n++;
 		else
 			res->group[res->n_groups++] = (struct bmi_group){ t, 1 };
@@ -185,14 +195,15 @@ static int init(struct bmi_residency *res, struct bmi_error *err)
 	return 0;
 }
 
-int bmi_residency_new(const struct bmi_residency_options *opt, enum bmi_dtype dtype, struct bmi_residency **ret,
-		      struct bmi_error *err)
+int bmi_residency_new(const struct bmi_residency_options *opt, enum bmi_dtype dtype,
+		      struct bmi_residency **ret, struct bmi_error *err)
 {
 	struct bmi_residency *res;
 	int r;
 
 	if (check_type(dtype) < 0)
-		return bmi_fail(err, -EOPNOTSUPP, "weights cannot be computed with as %s", bmi_dtype_name(dtype));
+		return bmi_fail(err, -EOPNOTSUPP, "weights cannot be computed with as %s",
+				bmi_dtype_name(dtype));
 	res = calloc(1, sizeof(*res));
 	if (!res)
 		return bmi_fail(err, -ENOMEM, "no memory for the residency of weights");
@@ -229,8 +240,8 @@ void bmi_residency_free(struct bmi_residency *res)
 
 /* ---- what others ask ---- */
 
-void bmi_residency_need(const struct bmi_residency *res, const bmi_device *tensor_device, enum bmi_dtype dtype,
-			struct bmi_residency_need *ret)
+void bmi_residency_need(const struct bmi_residency *res, const bmi_device *tensor_device,
+			enum bmi_dtype dtype, struct bmi_residency_need *ret)
 {
 	struct bmi_staging_size size;
 
@@ -265,74 +276,6 @@ void bmi_residency_devices(struct bmi_residency *res, bmi_device *ret)
 	pthread_mutex_unlock(&res->lock);
 }
 
-/* ---- converting ---- */
-
-enum { PIECE = 32 << 10, ROUNDING_PIECE = 1024 }; /* elements: whole blocks of every type */
-
-struct convert_job {
-	char *dst;
-	const char *src;
-	enum bmi_dtype from, to;
-	bool widen; /* round to `to`, keep as float32 */
-	size_t n;
-	atomic_int code;
-};
-
-static size_t file_bytes(enum bmi_dtype dtype, size_t n)
-{
-	return n / bmi_dtype_info(dtype)->block_len * bmi_dtype_info(dtype)->block_bytes;
-}
-
-/* Round to the narrow type, widen again. */
-static int convert_rounded(float *dst, enum bmi_dtype via, const char *src, enum bmi_dtype from, size_t n)
-{
-	alignas(64) char rounded[ROUNDING_PIECE * sizeof(float)];
-
-	for (size_t at = 0; at < n; at += ROUNDING_PIECE) {
-		const size_t part = n - at < ROUNDING_PIECE ? n - at : ROUNDING_PIECE;
-		int r = bmi_cpu_convert(rounded, via, src + file_bytes(from, at), from, part);
-
-		if (r == 0)
-			r = bmi_cpu_convert(dst + at, BMI_F32, rounded, via, part);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-static void convert_piece(void *arg, uint32_t i)
-{
-	struct convert_job *job = arg;
-	const size_t at = (size_t)i * PIECE, n = job->n - at < PIECE ? job->n - at : PIECE;
-	const char *src = job->src + file_bytes(job->from, at);
-	int r;
-
-	if (job->widen)
-		r = convert_rounded((float *)(void *)job->dst + at, job->to, src, job->from, n);
-	else
-		r = bmi_cpu_convert(job->dst + file_bytes(job->to, at), job->to, src, job->from, n);
-	if (r < 0)
-		atomic_store(&job->code, r);
-}
-
-int bmi_residency_convert(struct bmi_residency *res, uint32_t tensor, void *dst, const void *src, size_t n)
-{
-	struct convert_job job = {
-		.dst = dst,
-		.src = src,
-		.from = res->weight[tensor].src->dtype,
-		.to = bmi_residency_dtype_of(res, tensor, bmi_residency_dtype(res)),
-		.widen = res->weight[tensor].is_vector,
-		.n = n,
-	};
-
-	if (n <= PIECE)
-		convert_piece(&job, 0);
-	else
-		bmi_cpu_parallel(res->opt.cpu, convert_piece, &job, (uint32_t)((n + PIECE - 1) / PIECE));
-	return atomic_load(&job.code);
-}
-
 /* ---- for a pass ---- */
 
 int bmi_residency_pass_begin(struct bmi_residency *res, struct bmi_error *err)
@@ -347,7 +290,8 @@ void bmi_residency_pass_end(struct bmi_residency *res)
 	(void)bmi_stream_give_back(res, /* err= */ NULL); /* an error comes again when the block is asked for */
 }
 
-int bmi_residency_next_rows(struct bmi_residency *res, uint32_t tensor, struct bmi_rows *rows, struct bmi_error *err)
+int bmi_residency_next_rows(struct bmi_residency *res, uint32_t tensor, struct bmi_rows *rows,
+			    struct bmi_error *err)
 {
 	const uint32_t t = bmi_residency_source(res, tensor);
 	const struct bmi_weight *w = &res->weight[t];
@@ -378,7 +322,7 @@ int bmi_residency_next_rows(struct bmi_residency *res, uint32_t tensor, struct b
 			return r;
 		data = res->staging.converted;
 	}
-	rows->mat = (struct bmi_mat){ data, dtype, n_rows, w->n_cols, file_bytes(dtype, w->n_cols) };
+	rows->mat = (struct bmi_mat){ data, dtype, n_rows, w->n_cols, bmi_residency_bytes(dtype, w->n_cols) };
 	rows->row0 = row0;
 	rows->last = row0 + n_rows == w->n_rows;
 	return 1;
@@ -408,8 +352,8 @@ int bmi_residency_vector(struct bmi_residency *res, uint32_t tensor, const float
 }
 
 /* Rows of a tensor on disk, one read each: a model reads as few rows of its embedding as it has tokens. */
-static int gather_from_disk(struct bmi_residency *res, uint32_t t, const uint32_t *rows, uint32_t n, float *dst, size_t ldd,
-			    struct bmi_error *err)
+static int gather_from_disk(struct bmi_residency *res, uint32_t t, const uint32_t *rows, uint32_t n,
+			    float *dst, size_t ldd, struct bmi_error *err)
 {
 	const struct bmi_weight *w = &res->weight[t];
 	const struct bmi_extent *ext = &w->src->extent;
@@ -426,14 +370,14 @@ static int gather_from_disk(struct bmi_residency *res, uint32_t t, const uint32_
 		r = bmi_file_pread(ext->fd, row, w->row_bytes, ext->off + rows[i] * w->row_bytes, err);
 		if (r < 0)
 			return bmi_residency_blame(res, t, r, err);
-		r = convert_rounded(dst + i * ldd, dtype, row, w->src->dtype, w->n_cols);
+		r = bmi_residency_convert_rounded(dst + i * ldd, dtype, row, w->src->dtype, w->n_cols);
 	}
 	bmi_residency_count(res, 0, 0, n * w->row_bytes);
 	return r < 0 ? bmi_fail_errno(err, r, "convert tensor '%s'", res->skel->tensors[t].name) : 0;
 }
 
-int bmi_residency_gather(struct bmi_residency *res, uint32_t tensor, const uint32_t *rows, uint32_t n, float *dst,
-			 size_t ldd, struct bmi_error *err)
+int bmi_residency_gather(struct bmi_residency *res, uint32_t tensor, const uint32_t *rows, uint32_t n,
+			 float *dst, size_t ldd, struct bmi_error *err)
 {
 	const uint32_t t = bmi_residency_source(res, tensor);
 	const struct bmi_weight *w = &res->weight[t];
@@ -442,11 +386,14 @@ int bmi_residency_gather(struct bmi_residency *res, uint32_t tensor, const uint3
 	assert(w->src && !w->is_vector);
 	for (uint32_t i = 0; i < n; i++)
 		if (rows[i] >= w->n_rows)
-			return bmi_fail(err, -EINVAL, "row %u of '%s', which has %u", rows[i], res->skel->tensors[t].name, w->n_rows);
+			return bmi_fail(err, -EINVAL, "row %u of '%s', which has %u", rows[i],
+					res->skel->tensors[t].name, w->n_rows);
 	if (res->device[t] == BMI_DEVICE_DISK)
 		return gather_from_disk(res, t, rows, n, dst, ldd, err);
 	for (uint32_t i = 0; i < n; i++)
-		(void)bmi_cpu_convert(dst + i * ldd, BMI_F32, (char *)w->buf.data + file_bytes(dtype, (size_t)rows[i] * w->n_cols),
+		(void)bmi_cpu_convert(dst + i * ldd, BMI_F32,
+				      (char *)w->buf.data +
+					      bmi_residency_bytes(dtype, (size_t)rows[i] * w->n_cols),
 				      dtype, w->n_cols);
 	return 0;
 }

@@ -113,7 +113,8 @@ static int take(struct bmi_residency *res, const struct piece *p, uint32_t slot,
 	return 0;
 }
 
-static int load_through_slots(struct bmi_residency *res, const uint32_t *tensors, uint32_t n, struct bmi_error *err)
+static int load_through_slots(struct bmi_residency *res, const uint32_t *tensors, uint32_t n,
+			      struct bmi_error *err)
 {
 	const uint32_t n_slots = res->staging.size.n_slots;
 	struct cursor asking = { .tensors = tensors, .n = n }, taking = asking;
@@ -168,7 +169,8 @@ static int load_cached(struct bmi_residency *res, uint32_t t, struct bmi_error *
 	if (r < 0)
 		return r;
 	job.dst = w->buf.data;
-	bmi_cpu_parallel(res->opt.cpu, copy_piece, &job, (uint32_t)((job.ext.len + CACHED_PIECE - 1) / CACHED_PIECE));
+	bmi_cpu_parallel(res->opt.cpu, copy_piece, &job,
+			 (uint32_t)((job.ext.len + CACHED_PIECE - 1) / CACHED_PIECE));
 	if (atomic_load(&job.code))
 		return 0;
 	bmi_residency_count(res, 0, job.ext.len, 0);

@@ -32,7 +32,7 @@ static bool has_state(const struct bmi_residency *res, uint32_t t)
 static bool converts(const struct bmi_residency *res, uint32_t t)
 {
 	return is_weight(res, t) && bmi_residency_dtype_of(res, t, res->move.dtype) !=
-		bmi_residency_dtype_of(res, t, bmi_residency_dtype(res));
+					    bmi_residency_dtype_of(res, t, bmi_residency_dtype(res));
 }
 
 /* A vector is float32 in memory, but rounded to the dtype in force: so it converts as well. */
@@ -44,7 +44,8 @@ static bool must_release(const struct bmi_residency *res, uint32_t t)
 
 static bool must_load(const struct bmi_residency *res, uint32_t t)
 {
-	return has_state(res, t) && res->move.target[t] == BMI_DEVICE_CPU && (res->device[t] == BMI_DEVICE_DISK || converts(res, t));
+	return has_state(res, t) && res->move.target[t] == BMI_DEVICE_CPU &&
+	       (res->device[t] == BMI_DEVICE_DISK || converts(res, t));
 }
 
 /* Bytes of the progress report: what is read, or given back for good. */
@@ -57,18 +58,23 @@ static uint64_t work_of(const struct bmi_residency *res, uint32_t t)
 	return must_release(res, t) ? res->weight[t].buf.size : 0;
 }
 
-static int check_target(const struct bmi_residency *res, const bmi_device *target, enum bmi_dtype dtype, struct bmi_error *err)
+static int check_target(const struct bmi_residency *res, const bmi_device *target, enum bmi_dtype dtype,
+			struct bmi_error *err)
 {
 	if (dtype != BMI_F32 && dtype != BMI_F16 && dtype != BMI_BF16)
-		return bmi_fail(err, -EOPNOTSUPP, "weights cannot be computed with as %s", bmi_dtype_name(dtype));
+		return bmi_fail(err, -EOPNOTSUPP, "weights cannot be computed with as %s",
+				bmi_dtype_name(dtype));
 	for (uint32_t t = 0; t < res->skel->n_tensors; t++)
 		if (target[t] != BMI_DEVICE_CPU && target[t] != BMI_DEVICE_DISK)
-			return bmi_fail(err, -ENODEV, "tensor '%s' is to be on device %d, and this process has only cpu and disk",
-					res->skel->tensors[t].name, (int)target[t]);
+			return bmi_fail(
+				err, -ENODEV,
+				"tensor '%s' is to be on device %d, and this process has only cpu and disk",
+				res->skel->tensors[t].name, (int)target[t]);
 	return 0;
 }
 
-static int check_limit(const struct bmi_residency *res, const bmi_device *target, enum bmi_dtype dtype, struct bmi_error *err)
+static int check_limit(const struct bmi_residency *res, const bmi_device *target, enum bmi_dtype dtype,
+		       struct bmi_error *err)
 {
 	const uint64_t limit = res->opt.cpu_limit;
 	struct bmi_residency_need need;
@@ -80,9 +86,13 @@ static int check_limit(const struct bmi_residency *res, const bmi_device *target
 			reserved += bmi_align_up(bmi_residency_buf_bytes(res, t, dtype), PAGE);
 	if (!limit || reserved + need.staging_bytes <= limit)
 		return 0;
-	return bmi_fail(err, -ENOMEM, "%" PRIu64 " bytes of weights on cpu in %s and %" PRIu64 " bytes to read disk layers into need "
-			"%" PRIu64 " bytes, and %" PRIu64 " may be used; put more layers on disk, or choose a smaller dtype",
-			reserved, bmi_dtype_name(dtype), need.staging_bytes, reserved + need.staging_bytes, limit);
+	return bmi_fail(err, -ENOMEM,
+			"%" PRIu64 " bytes of weights on cpu in %s and %" PRIu64
+			" bytes to read disk layers into need "
+			"%" PRIu64 " bytes, and %" PRIu64
+			" may be used; put more layers on disk, or choose a smaller dtype",
+			reserved, bmi_dtype_name(dtype), need.staging_bytes, reserved + need.staging_bytes,
+			limit);
 }
 
 static bool touches(const struct bmi_residency *res, const struct bmi_group *g)

@@ -10,8 +10,9 @@
 #include <sys/stat.h>
 
 /*
- * The insides of residency, one struct for four files: residency.c (tensors, the pass), staging.c (memory to read into),
- * stream.c (read-ahead), residency_move.c with residency_load.c (moves). All but lock and shared belong to the scheduler.
+ * The insides of residency, one struct for several files: residency.c (tensors, the pass), residency_convert.c (elements),
+ * staging.c (memory to read into), stream.c (read-ahead), residency_move.c and residency_load.c (moves). All but lock,
+ * shared and device belong to the scheduler alone.
  */
 enum { BMI_STAGING_SLOTS_MAX = 64 };
 
@@ -20,8 +21,8 @@ struct bmi_weight {
 	const struct bmi_ckpt_tensor *src;
 	uint32_t n_rows, n_cols; /* a vector is one row */
 	bool is_vector;
-	uint64_t row_bytes;      /* in the file */
-	struct bmi_buf buf;      /* when resident */
+	uint64_t row_bytes; /* in the file */
+	struct bmi_buf buf; /* when resident */
 };
 
 /* What memory a set of streamed tensors wants. All 0: nothing is streamed. */
@@ -48,13 +49,13 @@ struct bmi_block {
 
 /* The read-ahead: blocks head .. head + n - 1 of an endless walk over `order` are in slots head % n_slots ... */
 struct bmi_stream {
-	bool ready;       /* order and staging fit where tensors are now */
-	uint32_t *order;  /* [n_order] tensors on disk, as a pass reads them */
+	bool ready;      /* order and staging fit where tensors are now */
+	uint32_t *order; /* [n_order] tensors on disk, as a pass reads them */
 	uint32_t n_order, cap_order;
 	uint32_t next_item, next_row; /* the block to be asked for next */
 	uint64_t head;
 	uint32_t n;
-	bool lent;        /* block head is with the caller */
+	bool lent; /* block head is with the caller */
 	struct bmi_block block[BMI_STAGING_SLOTS_MAX];
 };
 
@@ -64,7 +65,7 @@ struct bmi_move {
 	enum bmi_move_phase phase;
 	bmi_device *target; /* [n_tensors] */
 	enum bmi_dtype dtype;
-	uint32_t group;     /* the next to look at */
+	uint32_t group; /* the next to look at */
 };
 
 /* Tensors that move together: one decoder layer, or one module outside of the layers. Neighbours in the state dict. */
@@ -83,8 +84,8 @@ struct bmi_residency {
 	struct bmi_residency_options opt;
 	const struct bmi_skel *skel;
 	struct bmi_weight *weight; /* [n_tensors] */
-	bmi_device *device;        /* [n_tensors], of weights and buffers; changed under lock, by the scheduler */
-	uint32_t embed;            /* the tensor that is gathered, not streamed; BMI_NONE */
+	bmi_device *device; /* [n_tensors], of weights and buffers; changed under lock, by the scheduler */
+	uint32_t embed;     /* the tensor that is gathered, not streamed; BMI_NONE */
 	struct bmi_group *group;
 	uint32_t n_groups;
 	struct bmi_watched_file *file;
@@ -92,8 +93,8 @@ struct bmi_residency {
 	struct bmi_staging staging;
 	struct bmi_stream stream;
 	struct bmi_move move;
-	pthread_mutex_t lock;               /* guards shared and changes of device; never held across I/O */
-	struct bmi_residency_state shared;  /* under lock; disk_bytes is computed when asked */
+	pthread_mutex_t lock;              /* guards shared and changes of device; never held across I/O */
+	struct bmi_residency_state shared; /* under lock; disk_bytes is computed when asked */
 };
 
 /* ---- residency.c ---- */
@@ -116,20 +117,34 @@ int bmi_residency_blame(const struct bmi_residency *res, uint32_t tensor, int co
 /** bmi_residency_check_files() - -EIO when a checkpoint file is not what it was at the start. */
 int bmi_residency_check_files(const struct bmi_residency *res, struct bmi_error *err);
 
-/** bmi_residency_convert() - elements of a weight to what they are computed as, on all threads. See struct bmi_residency. */
+/** bmi_residency_count() - add to what other threads see. */
+void bmi_residency_count(struct bmi_residency *res, int64_t cpu_bytes, uint64_t moved_bytes,
+			 uint64_t streamed_bytes);
+
+/* ---- residency_convert.c ---- */
+
+/** bmi_residency_bytes() - bytes of @n elements, which are whole blocks. */
+static inline size_t bmi_residency_bytes(enum bmi_dtype dtype, size_t n)
+{
+	return n / bmi_dtype_info(dtype)->block_len * bmi_dtype_info(dtype)->block_bytes;
+}
+
+/** bmi_residency_convert() - @n elements of a weight, as its file has them, to what they are computed as. */
 int bmi_residency_convert(struct bmi_residency *res, uint32_t tensor, void *dst, const void *src, size_t n);
 
-/** bmi_residency_count() - add to what other threads see. */
-void bmi_residency_count(struct bmi_residency *res, int64_t cpu_bytes, uint64_t moved_bytes, uint64_t streamed_bytes);
+/** bmi_residency_convert_rounded() - round to the type @via, then widen to float32. One thread. */
+int bmi_residency_convert_rounded(float *dst, enum bmi_dtype via, const char *src, enum bmi_dtype from,
+				  size_t n);
 
 /* ---- staging.c ---- */
 
 /** bmi_staging_plan() - what streaming the tensors on disk wants. @room: bytes to stay within where that is possible. */
-void bmi_staging_plan(const struct bmi_residency *res, const bmi_device *device, enum bmi_dtype dtype, uint64_t room,
-		      struct bmi_staging_size *ret);
+void bmi_staging_plan(const struct bmi_residency *res, const bmi_device *device, enum bmi_dtype dtype,
+		      uint64_t room, struct bmi_staging_size *ret);
 
 /** bmi_staging_open() - have staging that serves as @size; what there is already may do. */
-int bmi_staging_open(struct bmi_residency *res, const struct bmi_staging_size *size, uint64_t room, struct bmi_error *err);
+int bmi_staging_open(struct bmi_residency *res, const struct bmi_staging_size *size, uint64_t room,
+		     struct bmi_error *err);
 
 /** bmi_staging_open_bounce() - have slots to load through, whatever their size. */
 int bmi_staging_open_bounce(struct bmi_residency *res, uint64_t room, struct bmi_error *err);
@@ -147,8 +162,8 @@ bool bmi_staging_must_convert(const struct bmi_residency *res, uint32_t tensor, 
 int bmi_stream_begin(struct bmi_residency *res, struct bmi_error *err);
 
 /** bmi_stream_get() - the block that begins at a row, in the file's form. Lent until the next call of bmi_stream_*(). */
-int bmi_stream_get(struct bmi_residency *res, uint32_t tensor, uint32_t row0, const void **ret, uint32_t *ret_n_rows,
-		   struct bmi_error *err);
+int bmi_stream_get(struct bmi_residency *res, uint32_t tensor, uint32_t row0, const void **ret,
+		   uint32_t *ret_n_rows, struct bmi_error *err);
 
 /** bmi_stream_give_back() - the lent block, if there is one; its slot is read into again. */
 int bmi_stream_give_back(struct bmi_residency *res, struct bmi_error *err);

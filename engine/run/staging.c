@@ -12,10 +12,11 @@
 #include <errno.h>
 
 enum {
-	STAGING_DEFAULT = 16 << 20, /* 16 reads of a megabyte keep this kind of disk busy while both cores compute */
+	STAGING_DEFAULT =
+		16 << 20, /* 16 reads of a megabyte keep this kind of disk busy while both cores compute */
 	DEPTH = 16,
 	SLOT_MIN = 8 << 10,
-	SLOT_MAX = 1 << 20,         /* shorter reads are slower, longer ones no faster */
+	SLOT_MAX = 1 << 20, /* shorter reads are slower, longer ones no faster */
 	BOUNCE_MIN = 64 << 10,
 	PAGE = 4096,
 };
@@ -50,13 +51,14 @@ static size_t max_size(size_t a, size_t b)
 
 /* The longest of each kind over all tensors that are on disk. */
 struct longest {
-	bool any;              /* a tensor is streamed, not only gathered */
-	size_t row;            /* in the file */
+	bool any;   /* a tensor is streamed, not only gathered */
+	size_t row; /* in the file */
 	size_t converted_row;
-	size_t vector;         /* elements */
+	size_t vector; /* elements */
 };
 
-static struct longest find_longest(const struct bmi_residency *res, const bmi_device *device, enum bmi_dtype dtype)
+static struct longest find_longest(const struct bmi_residency *res, const bmi_device *device,
+				   enum bmi_dtype dtype)
 {
 	struct longest l = { 0 };
 
@@ -78,8 +80,8 @@ static struct longest find_longest(const struct bmi_residency *res, const bmi_de
 	return l;
 }
 
-void bmi_staging_plan(const struct bmi_residency *res, const bmi_device *device, enum bmi_dtype dtype, uint64_t room,
-		      struct bmi_staging_size *ret)
+void bmi_staging_plan(const struct bmi_residency *res, const bmi_device *device, enum bmi_dtype dtype,
+		      uint64_t room, struct bmi_staging_size *ret)
 {
 	const struct longest l = find_longest(res, device, dtype);
 	const size_t all = staging_bytes(res) < room ? staging_bytes(res) : (size_t)room;
@@ -129,23 +131,27 @@ static int open_new(struct bmi_residency *res, const struct bmi_staging_size *si
 	r = bmi_disk_open(size->n_slots, size->slot_bytes, 0, &st->disk, err);
 	if (r < 0)
 		return r;
-	st->converted = size->converted_bytes ? aligned_alloc(PAGE, bmi_align_up(size->converted_bytes, PAGE)) : NULL;
+	st->converted =
+		size->converted_bytes ? aligned_alloc(PAGE, bmi_align_up(size->converted_bytes, PAGE)) : NULL;
 	st->vector = size->n_vector ? malloc(size->n_vector * sizeof(float)) : NULL;
 	st->size = *size;
 	if ((size->converted_bytes && !st->converted) || (size->n_vector && !st->vector)) {
 		bmi_staging_close(res);
-		return bmi_fail(err, -ENOMEM, "no memory for %zu bytes to read layers from disk into", size->total);
+		return bmi_fail(err, -ENOMEM, "no memory for %zu bytes to read layers from disk into",
+				size->total);
 	}
 	publish(res);
 	return 0;
 }
 
-int bmi_staging_open(struct bmi_residency *res, const struct bmi_staging_size *size, uint64_t room, struct bmi_error *err)
+int bmi_staging_open(struct bmi_residency *res, const struct bmi_staging_size *size, uint64_t room,
+		     struct bmi_error *err)
 {
 	const struct bmi_staging_size *have = &res->staging.size;
 
-	if (res->staging.disk && have->n_slots >= 2 && have->slot_bytes >= size->slot_bytes && have->total <= room &&
-	    have->converted_bytes >= size->converted_bytes && have->n_vector >= size->n_vector)
+	if (res->staging.disk && have->n_slots >= 2 && have->slot_bytes >= size->slot_bytes &&
+	    have->total <= room && have->converted_bytes >= size->converted_bytes &&
+	    have->n_vector >= size->n_vector)
 		return 0;
 	return open_new(res, size, err);
 }

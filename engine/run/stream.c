@@ -162,7 +162,8 @@ static int find_item(struct bmi_residency *res, uint32_t tensor, uint32_t *ret, 
 			return 0;
 	}
 	if (s->n_order == s->cap_order || !size->total || size->slot_bytes < res->weight[tensor].row_bytes)
-		return bmi_fail(err, -EINVAL, "tensor '%s' is asked for, but not in the model's order of execution",
+		return bmi_fail(err, -EINVAL,
+				"tensor '%s' is asked for, but not in the model's order of execution",
 				res->skel->tensors[tensor].name);
 	*ret = s->n_order;
 	s->order[s->n_order++] = tensor;
@@ -181,7 +182,8 @@ static int seek(struct bmi_residency *res, uint32_t tensor, uint32_t row0, struc
 
 		if (s->order[b->item] == tensor && b->row0 == row0) {
 			discard_to(res, num);
-			return s->n ? fill(res, err) : seek(res, tensor, row0, err); /* no deeper than this: n is 0 */
+			return s->n ? fill(res, err)
+				    : seek(res, tensor, row0, err); /* no deeper than this: n is 0 */
 		}
 	}
 	discard_all(res);
@@ -219,8 +221,8 @@ int bmi_stream_begin(struct bmi_residency *res, struct bmi_error *err)
 	return r;
 }
 
-int bmi_stream_get(struct bmi_residency *res, uint32_t tensor, uint32_t row0, const void **ret, uint32_t *ret_n_rows,
-		   struct bmi_error *err)
+int bmi_stream_get(struct bmi_residency *res, uint32_t tensor, uint32_t row0, const void **ret,
+		   uint32_t *ret_n_rows, struct bmi_error *err)
 {
 	int r = bmi_stream_give_back(res, err);
 

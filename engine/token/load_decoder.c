@@ -33,7 +33,7 @@ static int add_dec(struct bmi_tok *tok, enum bmi_tok_dec_kind kind, struct bmi_t
 static int load_strip(struct bmi_tok *tok, const struct bmi_json *v, struct bmi_error *err)
 {
 	static const char *const keys[] = { "type", "content", "start", "stop", NULL };
-	struct bmi_tok_dec *dec;
+	struct bmi_tok_dec *dec = NULL;
 	uint64_t start, stop;
 	int r = bmi_tok_json_keys(v, "decoder Strip", keys, err);
 
@@ -57,7 +57,7 @@ static int load_meta(struct bmi_tok *tok, const struct bmi_json *v, struct bmi_e
 {
 	static const char *const keys[] = { "type",           "replacement", "str_rep", "add_prefix_space",
 					    "prepend_scheme", "split",       NULL };
-	struct bmi_tok_dec *dec;
+	struct bmi_tok_dec *dec = NULL;
 	int r = bmi_tok_json_keys(v, "decoder Metaspace", keys, err);
 
 	if (r == 0)
@@ -77,7 +77,7 @@ static int load_one(struct bmi_tok *tok, const struct bmi_json *v, struct bmi_er
 				 *const byte_level[] = { "type", "add_prefix_space", "trim_offsets",
 							 "use_regex", NULL };
 	const struct bmi_json *type = bmi_json_get(v, "type");
-	struct bmi_tok_dec *dec;
+	struct bmi_tok_dec *dec = NULL;
 	int r;
 
 	if (bmi_json_eq(type, "ByteLevel")) {
@@ -127,7 +127,7 @@ static int load_any(struct bmi_tok *tok, const struct bmi_json *v, struct bmi_er
 
 int bmi_tok_load_dec(struct bmi_tok *tok, const struct bmi_json *v, struct bmi_error *err)
 {
-	struct bmi_tok_dec *dec;
+	struct bmi_tok_dec *dec = NULL;
 
 	if (!v || v->type == BMI_JSON_NULL)
 		return add_dec(tok, BMI_TOK_DEC_JOIN, &dec, err);

@@ -4,6 +4,7 @@
 
 #include "backend/cpu/cpu.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -17,7 +18,8 @@ static const struct {
 	const char *leaf;
 	uint32_t n_rows, n_cols; /* n_rows 0: a vector */
 } layer_tensor[PER_LAYER] = {
-	{ "norm", 0, DIM }, { "q", 96, DIM }, { "k", 33, DIM }, { "k_bias", 0, 33 }, { "norm2", 0, DIM }, { "down", DIM, WIDE },
+	{ "norm", 0, DIM },  { "q", 96, DIM },    { "k", 33, DIM },
+	{ "k_bias", 0, 33 }, { "norm2", 0, DIM }, { "down", DIM, WIDE },
 };
 
 uint32_t fixture_rows(uint32_t t)
@@ -47,9 +49,12 @@ static void add_tensor(struct fixture *fix, uint32_t t, uint32_t module, const c
 	const uint32_t rows = fixture_rows(t), cols = fixture_cols(t);
 
 	snprintf(fix->names[t], sizeof(fix->names[t]), "%s", name);
-	*tensor = (struct bmi_tensor){ .name = fix->names[t], .module = module, .n_dims = rows ? 2 : 1,
-		.shape = { rows ? rows : cols, rows ? cols : 0 }, .n_elements = (uint64_t)(rows ? rows : 1) * cols,
-		.tied_to = BMI_NONE };
+	*tensor = (struct bmi_tensor){ .name = fix->names[t],
+				       .module = module,
+				       .n_dims = rows ? 2 : 1,
+				       .shape = { rows ? rows : cols, rows ? cols : 0 },
+				       .n_elements = (uint64_t)(rows ? rows : 1) * cols,
+				       .tied_to = BMI_NONE };
 	if (!fix->module[module].n_tensors++)
 		fix->module[module].first_tensor = t;
 }
@@ -60,9 +65,13 @@ static void make_skeleton(struct fixture *fix, bool tied)
 	char name[48];
 
 	for (uint32_t m = 0; m < N_LAYERS + 5; m++)
-		fix->module[m] = (struct bmi_module){ .name = "", .leaf = "", .class_name = "", .parent = m ? 0 : BMI_NONE,
-			.end = m ? m + 1 : N_LAYERS + 5,
-			.layer = m >= M_LAYER0 && m < M_FINAL ? m - M_LAYER0 : BMI_NONE };
+		fix->module[m] =
+			(struct bmi_module){ .name = "",
+					     .leaf = "",
+					     .class_name = "",
+					     .parent = m ? 0 : BMI_NONE,
+					     .end = m ? m + 1 : N_LAYERS + 5,
+					     .layer = m >= M_LAYER0 && m < M_FINAL ? m - M_LAYER0 : BMI_NONE };
 	add_tensor(fix, T_EMBED, M_EMBED, "embed.weight");
 	for (uint32_t i = 0; i < N_LAYERS * PER_LAYER; i++) {
 		snprintf(name, sizeof(name), "layers.%u.%s", i / PER_LAYER, layer_tensor[i % PER_LAYER].leaf);
@@ -78,8 +87,13 @@ static void make_skeleton(struct fixture *fix, bool tied)
 		fix->exec[t] = t;
 	fix->arch = (struct bmi_arch){ .embed_name = "embed", .head_name = "head" };
 	fix->cfg.arch = &fix->arch;
-	fix->skel = (struct bmi_skel){ .cfg = &fix->cfg, .modules = fix->module, .n_modules = N_LAYERS + 5,
-		.tensors = fix->tensor, .n_tensors = N_TENSORS, .exec = fix->exec, .n_exec = T_ROTARY };
+	fix->skel = (struct bmi_skel){ .cfg = &fix->cfg,
+				       .modules = fix->module,
+				       .n_modules = N_LAYERS + 5,
+				       .tensors = fix->tensor,
+				       .n_tensors = N_TENSORS,
+				       .exec = fix->exec,
+				       .n_exec = T_ROTARY };
 }
 
 /* ---- the file ---- */
@@ -102,7 +116,8 @@ static void make_elements(enum bmi_dtype type, uint32_t t, size_t n, uint8_t *by
 			block[2 + i % 32] = (uint8_t)(x >> 24);
 			value[i] = bmi_f32_from_f16(scale) * (int8_t)(uint8_t)(x >> 24);
 		} else {
-			const uint16_t h = type == BMI_F16 ? bmi_f16_from_f32(value[i]) : bmi_bf16_from_f32(value[i]);
+			const uint16_t h =
+				type == BMI_F16 ? bmi_f16_from_f32(value[i]) : bmi_bf16_from_f32(value[i]);
 
 			memcpy(bytes + 2 * i, &h, 2);
 			value[i] = fixture_rounded(value[i], type);
@@ -126,8 +141,10 @@ static void write_file(struct fixture *fix, enum bmi_dtype stored, bool tied)
 			fix->source[t] = &fix->stored[T_EMBED];
 			continue;
 		}
-		*s = (struct bmi_ckpt_tensor){ .name = fix->names[t], .dtype = fixture_rows(t) ? stored : BMI_F32,
-			.n_dims = fix->tensor[t].n_dims, .file = "model.safetensors" };
+		*s = (struct bmi_ckpt_tensor){ .name = fix->names[t],
+					       .dtype = fixture_rows(t) ? stored : BMI_F32,
+					       .n_dims = fix->tensor[t].n_dims,
+					       .file = "model.safetensors" };
 		memcpy(s->shape, fix->tensor[t].shape, sizeof(s->shape));
 		assert_true(bmi_dtype_bytes(s->dtype, n, &s->extent.len));
 		s->extent.fd = fix->fd;
@@ -142,6 +159,15 @@ static void write_file(struct fixture *fix, enum bmi_dtype stored, bool tied)
 		fix->source[t] = s;
 	}
 	assert_int_equal(fsync(fix->fd), 0);
+	(void)posix_fadvise(fix->fd, 0, 0, POSIX_FADV_DONTNEED); /* cold: what is read comes from the disk */
+}
+
+void fixture_warm(const struct fixture *fix)
+{
+	char buf[4096];
+
+	for (off_t off = 0; pread(fix->fd, buf, sizeof(buf), off) > 0; off += (off_t)sizeof(buf))
+		;
 }
 
 void fixture_init(struct fixture *fix, enum bmi_dtype stored, bool tied)
@@ -194,11 +220,13 @@ void fixture_check_rows(const struct fixture *fix, uint32_t t, const struct bmi_
 	assert_int_equal((uintptr_t)rows->mat.data % bmi_dtype_info(dtype)->block_bytes, 0);
 	for (uint32_t r = 0; r < rows->mat.n_rows; r++)
 		for (uint32_t c = 0; c < rows->mat.n_cols; c++) {
-			const float want = fixture_rounded(value[(rows->row0 + r) * rows->mat.n_cols + c], dtype);
+			const float want =
+				fixture_rounded(value[(rows->row0 + r) * rows->mat.n_cols + c], dtype);
 			const float got = element(&rows->mat, r, c);
 
 			if (memcmp(&want, &got, sizeof(want)) != 0)
-				fail_msg("%s[%u][%u] is %g, want %g", fix->names[t], rows->row0 + r, c, got, want);
+				fail_msg("%s[%u][%u] is %g, want %g", fix->names[t], rows->row0 + r, c, got,
+					 want);
 		}
 }
 
@@ -220,7 +248,8 @@ static int read_vector(const struct fixture *fix, struct bmi_residency *res, uin
 		return r;
 	for (uint32_t i = 0; i < fixture_cols(t); i++)
 		if (v[i] != fixture_rounded(fix->value[t][i], dtype))
-			fail_msg("%s[%u] is %g, want %g", fix->names[t], i, v[i], fixture_rounded(fix->value[t][i], dtype));
+			fail_msg("%s[%u] is %g, want %g", fix->names[t], i, v[i],
+				 fixture_rounded(fix->value[t][i], dtype));
 	return 1;
 }
 
@@ -261,14 +290,15 @@ static int gather(const struct fixture *fix, struct bmi_residency *res, struct b
 		return r;
 	for (uint32_t i = 0; i < 4; i++) {
 		for (uint32_t c = 0; c < DIM; c++)
-			assert_true(got[i * LDD + c] == fixture_rounded(fix->value[T_EMBED][ids[i] * DIM + c], dtype));
+			assert_true(got[i * LDD + c] ==
+				    fixture_rounded(fix->value[T_EMBED][ids[i] * DIM + c], dtype));
 		assert_true(got[i * LDD + DIM] == -123);
 	}
 	return 0;
 }
 
-int fixture_pass(const struct fixture *fix, struct bmi_residency *res, int (*between)(void *ctx, uint32_t layer), void *ctx,
-		 struct bmi_error *err)
+int fixture_pass(const struct fixture *fix, struct bmi_residency *res,
+		 int (*between)(void *ctx, uint32_t layer), void *ctx, struct bmi_error *err)
 {
 	int r = bmi_residency_pass_begin(res, err);
 
@@ -295,4 +325,100 @@ uint64_t fixture_pass_bytes(const struct fixture *fix, const bmi_device *device)
 		if (device[source_of(fix, t)] == BMI_DEVICE_DISK)
 			bytes += fix->source[t]->extent.len;
 	return bytes;
+}
+
+/* ---- a residency around it ---- */
+
+void world_init(struct world *w, enum bmi_dtype stored, enum bmi_dtype dtype, bool tied, size_t staging,
+		uint64_t limit)
+{
+	memset(w, 0, sizeof(*w));
+	fixture_init(&w->fix, stored, tied);
+	assert_int_equal(bmi_residency_new(&(struct bmi_residency_options){ .skel = &w->fix.skel,
+									    .source = w->fix.source,
+									    .cpu = w->fix.cpu,
+									    .staging_bytes = staging,
+									    .cpu_limit = limit },
+					   dtype, &w->res, &w->err),
+			 0);
+}
+
+void world_fini(struct world *w)
+{
+	bmi_residency_free(w->res);
+	fixture_fini(&w->fix);
+}
+
+/* Where each tensor is to be. INSIDE: layers are split too. */
+void world_map(enum place place, bmi_device *ret)
+{
+	for (uint32_t t = 0; t < N_TENSORS; t++) {
+		const uint32_t layer = t < T_LAYER0 ? 0 : (t - T_LAYER0) / PER_LAYER;
+		const bool on_cpu[N_PLACES] = { true, false, layer % 2 == 0, layer % 2 == 1, t % 3 == 1 };
+
+		ret[t] = on_cpu[place] ? BMI_DEVICE_CPU : BMI_DEVICE_DISK;
+	}
+}
+
+void world_assert_at(struct world *w, const bmi_device *want)
+{
+	bmi_device now[N_TENSORS];
+
+	bmi_residency_devices(w->res, now);
+	for (uint32_t t = 0; t < N_TENSORS; t++) {
+		const uint32_t s = w->fix.tensor[t].tied_to == BMI_NONE ? t : w->fix.tensor[t].tied_to;
+
+		if (now[t] != want[s])
+			fail_msg("%s is on %d, not on %d", w->fix.names[t], now[t], want[s]);
+	}
+}
+
+struct bmi_residency_state world_state(struct world *w)
+{
+	struct bmi_residency_state state;
+
+	bmi_residency_state(w->res, &state);
+	return state;
+}
+
+int world_finish_move(struct world *w)
+{
+	int r;
+
+	while ((r = bmi_residency_move_step(w->res, &w->err)) == 1)
+		;
+	return r;
+}
+
+void world_move(struct world *w, enum place place, enum bmi_dtype dtype)
+{
+	bmi_device map[N_TENSORS];
+	struct bmi_residency_state s;
+
+	world_map(place, map);
+	if (bmi_residency_move_begin(w->res, map, dtype, &w->err) < 0 || world_finish_move(w) < 0)
+		fail_msg("%s", w->err.msg);
+	world_assert_at(w, map);
+	s = world_state(w);
+	assert_int_equal(s.move_done_bytes, s.move_todo_bytes);
+	assert_int_equal(s.move_done_layers, s.move_todo_layers);
+	assert_int_equal(s.dtype, dtype);
+	assert_int_equal(s.staging_bytes, 0);
+}
+
+void world_pass(struct world *w)
+{
+	if (fixture_pass(&w->fix, w->res, NULL, NULL, &w->err) < 0)
+		fail_msg("%s", w->err.msg);
+}
+
+/* A pass whose reads are counted. */
+void world_counted_pass(struct world *w)
+{
+	const uint64_t before = world_state(w).streamed_bytes;
+	bmi_device now[N_TENSORS];
+
+	bmi_residency_devices(w->res, now);
+	world_pass(w);
+	assert_int_equal(world_state(w).streamed_bytes - before, fixture_pass_bytes(&w->fix, now));
 }

@@ -192,6 +192,7 @@ static void check_same_bits(const struct run *a, const struct run *b, const char
 static void check_way(const struct variant *v, enum bmi_dtype dtype, uint32_t chunk, unsigned n_threads,
 		      enum placement placement, const char *what)
 {
+	struct bmi_residency_state state;
 	struct run plain, other;
 
 	run_open(&plain, v, dtype, 1, ALL_CPU);
@@ -199,6 +200,9 @@ static void check_way(const struct variant *v, enum bmi_dtype dtype, uint32_t ch
 	run_open(&other, v, dtype, n_threads, placement);
 	run_prompt(&other, chunk);
 	check_same_bits(&plain, &other, what);
+	bmi_residency_state(other.m.res, &state);
+	if (placement == ALL_DISK)
+		assert_true(state.cpu_bytes == 0 && state.streamed_bytes > 0);
 	run_close(&other);
 	run_close(&plain);
 }

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Owns what `placement` and mount.bmifs --plan print: modules, bytes and budgets per device, and the time a token must
+ * take. Invariant: the per-device sums are over the same tensors as the rows.
+ *
+ * Time model: a token reads every weight once, but of an untied embedding one row. Each device gives its bytes at its
+ * bandwidth; the parts add up. The bandwidths are assumptions, printed beside the result. The lower bound fills the
+ * fastest device first with fractions of weights: with additive cost under capacities that is optimal (exchange argument).
+ */
+#include "run/engine_priv.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+/* Assumed bytes per second: GDDR6 of one card; two DDR4 channels at half their peak; one NVMe disk. */
+static const double gpu_rate = 500e9, ram_rate = 10e9, disk_rate = 1e9;
+
+enum { MAX_DEV = 66 };
+
+struct dev_sum {
+	bmi_device device;
+	uint64_t weights; /* stored bytes */
+	uint64_t touched; /* bytes that one token reads */
+	uint64_t kv;
+	double limit; /* bytes for weights; < 0: none known */
+};
+
+struct sums {
+	struct dev_sum dev[MAX_DEV]; /* GPUs ascending, cpu, disk */
+	uint32_t n;
+};
+
+static double rate_of(bmi_device device)
+{
+	if (device == BMI_DEVICE_DISK)
+		return disk_rate;
+	return device == BMI_DEVICE_CPU ? ram_rate : gpu_rate;
+}
+
+static bool is_below(const char *name, const char *module)
+{
+	const size_t n = strlen(module);
+
+	return n == 0 || (strncmp(name, module, n) == 0 && (name[n] == '.' || name[n] == 0));
+}
+
+/* One token reads one row of the embedding, unless the head is tied to it: then the head reads it all. */
+static uint64_t touched_bytes(const struct bmi_skel *skel, uint32_t t, uint64_t bytes)
+{
+	const struct bmi_tensor *tensor = &skel->tensors[t];
+	const struct bmi_config *cfg = skel->cfg;
+
+	if (cfg->tie_embeddings || tensor->n_dims != 2 || !is_below(tensor->name, cfg->arch->embed_name))
+		return bytes;
+	return tensor->shape[0] ? bytes / tensor->shape[0] : 0;
+}
+
+static double limit_of(const struct bmi_placement_view *v, bmi_device device)
+{
+	for (uint32_t i = 0; i < v->budget.n; i++)
+		if (v->budget.dev[i].device == device && device != BMI_DEVICE_DISK)
+			return v->budget.dev[i].bytes;
+	return -1;
+}
+
+static struct dev_sum *get_dev(const struct bmi_placement_view *v, struct sums *s, bmi_device device)
+{
+	const int64_t rank = device >= 0 ? device : INT32_MAX - (int64_t)device; /* cpu is -1, disk -2 */
+	uint32_t at = 0;
+
+	for (; at < s->n; at++) {
+		const bmi_device d = s->dev[at].device;
+		const int64_t other = d >= 0 ? d : INT32_MAX - (int64_t)d;
+
+		if (other == rank)
+			return &s->dev[at];
+		if (other > rank)
+			break;
+	}
+	if (s->n == MAX_DEV)
+		return &s->dev[MAX_DEV - 1];
+	memmove(&s->dev[at + 1], &s->dev[at], (s->n - at) * sizeof(s->dev[0]));
+	s->n++;
+	s->dev[at] = (struct dev_sum){ .device = device, .limit = limit_of(v, device) };
+	return &s->dev[at];
+}
+
+/* Keys and values live with their layer; those of disk layers in RAM, where they are computed. */
+static void sum_kv(const struct bmi_placement_view *v, struct sums *s)
+{
+	const uint64_t per_layer = v->split.kv_bytes / v->skel->cfg->n_layers;
+	uint32_t seen = BMI_NONE;
+
+	for (uint32_t i = 0; i < v->skel->n_tensors; i++) {
+		const uint32_t layer = v->skel->modules[v->skel->tensors[i].module].layer;
+		const bmi_device device = v->tensor_device[i];
+
+		if (layer == BMI_NONE || layer == seen)
+			continue;
+		seen = layer;
+		get_dev(v, s, device == BMI_DEVICE_DISK ? BMI_DEVICE_CPU : device)->kv += per_layer;
+	}
+}
+
+static void sum_up(const struct bmi_placement_view *v, struct sums *s)
+{
+	*s = (struct sums){ 0 };
+	get_dev(v, s, BMI_DEVICE_CPU);
+	get_dev(v, s, BMI_DEVICE_DISK);
+	for (uint32_t i = 0; i < v->skel->n_tensors; i++) {
+		const uint64_t bytes = bmi_skel_tensor_bytes(v->skel, i, v->dtype);
+		struct dev_sum *d;
+
+		if (v->skel->tensors[i].kind != BMI_PARAM || v->skel->tensors[i].tied_to != BMI_NONE)
+			continue;
+		d = get_dev(v, s, v->tensor_device[i]);
+		d->weights += bytes;
+		d->touched += touched_bytes(v->skel, i, bytes);
+	}
+	sum_kv(v, s);
+}
+
+static double predicted(const struct sums *s)
+{
+	double t = 0;
+
+	for (uint32_t i = 0; i < s->n; i++)
+		t += (double)s->dev[i].touched / rate_of(s->dev[i].device);
+	return t;
+}
+
+static double lower_bound(const struct bmi_placement_view *v, const struct sums *s)
+{
+	double left = 0, t = 0;
+
+	for (uint32_t i = 0; i < s->n; i++)
+		left += (double)s->dev[i].touched;
+	for (uint32_t i = 0; i < v->budget.n; i++) { /* GPUs, cpu, disk: fastest first */
+		const bmi_device device = v->budget.dev[i].device;
+		const double room = v->budget.dev[i].bytes > 0 ? v->budget.dev[i].bytes : 0;
+		const double take = room < left ? room : left;
+
+		if (device == BMI_DEVICE_DISK)
+			break;
+		t += take / rate_of(device);
+		left -= take;
+	}
+	return t + left / disk_rate;
+}
+
+static uint64_t activation_bytes(const struct bmi_placement_view *v)
+{
+	return bmi_runner_need(v->skel->cfg, PASS_ROWS);
+}
+
+/* Activations and staging of one device: RAM has them, the others do not yet. */
+static uint64_t staging_bytes(const struct bmi_placement_view *v, const struct sums *s)
+{
+	return s->dev[s->n - 1].weights ? BMI_STAGING_BYTES : 0; /* the last one is disk */
+}
+
+static int print_json(const struct bmi_placement_view *v, const struct sums *s, struct bmi_str *ret)
+{
+	bmi_auto_str map = { 0 };
+
+	if (bmi_map_print_json(v->entries, v->n_entries, &map) < 0)
+		return -ENOMEM;
+	while (map.n && map.bytes[map.n - 1] == '\n')
+		map.bytes[--map.n] = 0;
+	bmi_str_printf(ret, "{\n\"hf_device_map\": %s,\n\"dtype\": \"%s\",\n\"devices\": {", map.bytes,
+		       bmi_dtype_name(v->dtype));
+	for (uint32_t i = 0; i < s->n; i++) {
+		const struct dev_sum *d = &s->dev[i];
+		const bool is_cpu = d->device == BMI_DEVICE_CPU;
+		char name[16];
+
+		bmi_str_printf(ret,
+			       "%s\n\"%s\": {\"weights\": %" PRIu64 ", \"kv\": %" PRIu64
+			       ", \"activations\": %" PRIu64 ", \"staging\": %" PRIu64 ", \"limit\": ",
+			       i ? "," : "", bmi_device_print(d->device, name), d->weights, d->kv,
+			       is_cpu ? activation_bytes(v) : 0, is_cpu ? staging_bytes(v, s) : 0);
+		if (d->limit < 0)
+			bmi_str_puts(ret, "null}");
+		else
+			bmi_str_printf(ret, "%.0f}", d->limit);
+	}
+	bmi_str_printf(ret, "\n},\n\"n_ctx\": %u,\n\"seconds_per_token\": %.6g,\n\"lower_bound\": %.6g\n}\n",
+		       v->split.n_ctx, predicted(s), lower_bound(v, s));
+	return bmi_str_ok(ret) ? 0 : -ENOMEM;
+}
+
+static void print_row(const struct bmi_placement_view *v, const struct bmi_map_entry *e, uint64_t total,
+		      struct bmi_str *ret)
+{
+	char bar[25], dev[16];
+	uint64_t bytes = 0;
+	unsigned n;
+
+	for (uint32_t i = 0; i < v->skel->n_tensors; i++)
+		if (v->skel->tensors[i].kind == BMI_PARAM && is_below(v->skel->tensors[i].name, e->module))
+			bytes += bmi_skel_tensor_bytes(v->skel, i, v->dtype);
+	n = total ? (unsigned)(24.0 * (double)bytes / (double)total) : 0;
+	memset(bar, '#', sizeof(bar));
+	bar[n ? n : bytes > 0] = 0;
+	bmi_str_printf(ret, "%-36s %-5s %-9s %10.2f MiB  %s\n", e->module[0] ? e->module : "(all)",
+		       bmi_device_print(e->device, dev), bmi_dtype_name(v->dtype), (double)bytes / 0x1p20, bar);
+}
+
+static void print_devices(const struct bmi_placement_view *v, const struct sums *s, struct bmi_str *ret)
+{
+	for (uint32_t i = 0; i < s->n; i++) {
+		const struct dev_sum *d = &s->dev[i];
+		char name[16];
+
+		bmi_str_printf(ret, "%-5s weights %.2f MiB", bmi_device_print(d->device, name),
+			       (double)d->weights / 0x1p20);
+		if (d->limit >= 0)
+			bmi_str_printf(ret, " of %.2f MiB", d->limit / 0x1p20);
+		if (d->kv)
+			bmi_str_printf(ret, ", keys and values up to %.2f MiB (n_ctx %u)",
+				       (double)d->kv / 0x1p20, v->split.n_ctx);
+		if (d->device == BMI_DEVICE_CPU)
+			bmi_str_printf(ret, ", activations %.2f MiB, staging %.2f MiB",
+				       (double)activation_bytes(v) / 0x1p20,
+				       (double)staging_bytes(v, s) / 0x1p20);
+		if (d->device == BMI_DEVICE_DISK && d->weights)
+			bmi_str_puts(ret, ", read for each pass");
+		bmi_str_puts(ret, "\n");
+	}
+}
+
+int bmi_placement_print(const struct bmi_placement_view *v, bool json, struct bmi_str *ret)
+{
+	uint64_t total = 0;
+	struct sums s;
+
+	sum_up(v, &s);
+	if (json)
+		return print_json(v, &s, ret);
+	for (uint32_t i = 0; i < s.n; i++)
+		total += s.dev[i].weights;
+	bmi_str_printf(ret, "%-36s %-5s %-9s %14s\n", "module", "on", "dtype", "weights");
+	for (uint32_t i = 0; i < v->n_entries; i++)
+		print_row(v, &v->entries[i], total, ret);
+	bmi_str_puts(ret, "\n");
+	print_devices(v, &s, ret);
+	bmi_str_printf(ret,
+		       "time per token: %.3f ms predicted, %.3f ms at best on these budgets (assumed: GPU "
+		       "%.0f, RAM %.0f, "
+		       "disk %.0f GB/s)\n",
+		       1e3 * predicted(&s), 1e3 * lower_bound(v, &s), gpu_rate / 1e9, ram_rate / 1e9,
+		       disk_rate / 1e9);
+	return bmi_str_ok(ret) ? 0 : -ENOMEM;
+}
