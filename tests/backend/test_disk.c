@@ -97,8 +97,15 @@ static void wait_and_compare(struct bmi_disk *disk, uint32_t slot, const struct 
 static void read_all(struct bmi_disk *disk, int fd)
 {
 	static const uint64_t corner[][2] = {
-		{ 0, 1 }, { 0, 4096 }, { 1, 4096 }, { 4095, 2 }, { 4096, SLOT_BYTES }, { 8191, SLOT_BYTES },
-		{ FILE_BYTES - 1, 1 }, { FILE_BYTES - SLOT_BYTES, SLOT_BYTES }, { FILE_BYTES - 4096, 4096 },
+		{ 0, 1 },
+		{ 0, 4096 },
+		{ 1, 4096 },
+		{ 4095, 2 },
+		{ 4096, SLOT_BYTES },
+		{ 8191, SLOT_BYTES },
+		{ FILE_BYTES - 1, 1 },
+		{ FILE_BYTES - SLOT_BYTES, SLOT_BYTES },
+		{ FILE_BYTES - 4096, 4096 },
 	};
 	struct bmi_extent ext[SLOTS];
 	uint64_t off = 0, n = 0, done = 0;
@@ -229,7 +236,8 @@ static void check_shrunk(unsigned flags, uint64_t cut)
 {
 	struct bmi_disk *disk = open_disk(flags);
 	const int fd = make_file(dir, FILE_BYTES);
-	const struct bmi_extent gone = { fd, cut - 10, 5000 }, there = { fd, cut - 3000, 3000 }, past = { fd, cut + 90000, 10 };
+	const struct bmi_extent gone = { fd, cut - 10, 5000 }, there = { fd, cut - 3000, 3000 },
+				past = { fd, cut + 90000, 10 };
 	const void *data;
 	struct bmi_error err = { 0 };
 	char want[64];
@@ -318,7 +326,9 @@ static void test_closed_while_reading(void **state)
 		const int fd = make_file(dir, FILE_BYTES);
 
 		for (uint32_t i = 0; i < SLOTS; i++)
-			assert_int_equal(bmi_disk_submit(disk, i, &(struct bmi_extent){ fd, i * 777, SLOT_BYTES }, NULL), 0);
+			assert_int_equal(
+				bmi_disk_submit(disk, i, &(struct bmi_extent){ fd, i * 777, SLOT_BYTES }, NULL),
+				0);
 		if (flags & 1)
 			bmi_disk_drain(disk);
 		bmi_disk_close(disk);

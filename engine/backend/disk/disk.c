@@ -23,7 +23,7 @@
 #endif
 
 enum {
-	ALIGN = 4096,           /* at least the logical block of any disk in use, and a page */
+	ALIGN = 4096, /* at least the logical block of any disk in use, and a page */
 	HUGE_PAGE = 2 << 20,
 	MAX_REAP_ERRORS = 1000, /* when closing: then the slots are left to the kernel */
 };
@@ -34,12 +34,12 @@ struct slot {
 	char *mem;
 	enum state state;
 	struct bmi_extent ext;
-	uint64_t window;  /* file offset that mem[0] is for */
-	uint64_t pos;     /* file offset of the next byte to read */
-	uint32_t file;    /* index */
-	bool direct;      /* the read under way is with O_DIRECT */
-	bool drop;        /* the page cache did not have it before: drop what the read leaves there */
-	int code;         /* FAILED: why */
+	uint64_t window; /* file offset that mem[0] is for */
+	uint64_t pos;    /* file offset of the next byte to read */
+	uint32_t file;   /* index */
+	bool direct;     /* the read under way is with O_DIRECT */
+	bool drop;       /* the page cache did not have it before: drop what the read leaves there */
+	int code;        /* FAILED: why */
 };
 
 /* A file opened twice more through /proc, because flags and read-ahead belong to an open file and fd is only lent. */
@@ -82,7 +82,8 @@ static int open_engine(struct bmi_disk *disk, struct bmi_error *err)
 	return disk->impl->open(disk->n_slots, &disk->engine, err);
 }
 
-int bmi_disk_open(uint32_t n_slots, size_t slot_bytes, unsigned flags, struct bmi_disk **ret, struct bmi_error *err)
+int bmi_disk_open(uint32_t n_slots, size_t slot_bytes, unsigned flags, struct bmi_disk **ret,
+		  struct bmi_error *err)
 {
 	struct bmi_disk *disk = calloc(1, sizeof(*disk));
 	size_t total;
@@ -101,7 +102,8 @@ int bmi_disk_open(uint32_t n_slots, size_t slot_bytes, unsigned flags, struct bm
 	if (disk->mem == MAP_FAILED)
 		disk->mem = NULL;
 	if (!disk->slot || !disk->mem)
-		r = bmi_fail(err, -ENOMEM, "no memory for %u slots of %zu bytes to read files into", n_slots, slot_bytes);
+		r = bmi_fail(err, -ENOMEM, "no memory for %u slots of %zu bytes to read files into", n_slots,
+			     slot_bytes);
 	else
 		r = open_engine(disk, err);
 	if (r < 0) {
@@ -271,7 +273,8 @@ int bmi_disk_submit(struct bmi_disk *disk, uint32_t slot, const struct bmi_exten
 
 	assert(slot < disk->n_slots && s->state != BUSY);
 	if (!ext->len || ext->len > disk->slot_bytes)
-		return bmi_fail(err, -EINVAL, "%" PRIu64 " bytes to read, a slot takes 1 to %zu", ext->len, disk->slot_bytes);
+		return bmi_fail(err, -EINVAL, "%" PRIu64 " bytes to read, a slot takes 1 to %zu", ext->len,
+				disk->slot_bytes);
 	r = find_file(disk, ext->fd, &s->file);
 	if (r < 0)
 		return bmi_fail(err, r, "no memory to open a file again");
@@ -295,8 +298,9 @@ int bmi_disk_wait(struct bmi_disk *disk, uint32_t slot, const void **ret, struct
 		const int r = reap_one(disk);
 
 		if (r < 0)
-			return bmi_fail_errno(err, -EIO, "wait for a read of %" PRIu64 " bytes at %" PRIu64 " (error %d)",
-					      s->ext.len, s->ext.off, -r);
+			return bmi_fail_errno(
+				err, -EIO, "wait for a read of %" PRIu64 " bytes at %" PRIu64 " (error %d)",
+				s->ext.len, s->ext.off, -r);
 	}
 	if (s->state == FULL) {
 		*ret = s->mem + (s->ext.off - s->window);
@@ -304,8 +308,11 @@ int bmi_disk_wait(struct bmi_disk *disk, uint32_t slot, const void **ret, struct
 	}
 	s->state = IDLE;
 	if (s->code)
-		return bmi_fail_errno(err, s->code, "read %" PRIu64 " bytes at byte %" PRIu64, s->ext.len, s->ext.off);
-	return bmi_fail(err, -EIO, "the file ends at byte %" PRIu64 ", %" PRIu64 " bytes too early: it shrank after it was opened",
+		return bmi_fail_errno(err, s->code, "read %" PRIu64 " bytes at byte %" PRIu64, s->ext.len,
+				      s->ext.off);
+	return bmi_fail(err, -EIO,
+			"the file ends at byte %" PRIu64 ", %" PRIu64
+			" bytes too early: it shrank after it was opened",
 			s->pos, s->ext.off + s->ext.len - s->pos);
 }
 
@@ -329,7 +336,8 @@ bool bmi_disk_is_cached(const struct bmi_extent *ext)
 	struct {
 		uint64_t n_cache, n_dirty, n_writeback, n_evicted, n_recently_evicted;
 	} stat = { 0 };
-	const uint64_t n_pages = (ext->off + ext->len - 1) / ALIGN - ext->off / ALIGN + 1; /* too many if pages are larger: "no" */
+	const uint64_t n_pages = (ext->off + ext->len - 1) / ALIGN - ext->off / ALIGN +
+				 1; /* too many if pages are larger: "no" */
 
 	return ext->len && syscall(SYS_cachestat, ext->fd, &range, &stat, 0) == 0 && stat.n_cache >= n_pages;
 }

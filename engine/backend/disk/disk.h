@@ -35,7 +35,8 @@ enum bmi_disk_flags {
  *
  * Return: 0, -ENOMEM, -EAGAIN (no io_uring and no thread either).
  */
-int bmi_disk_open(uint32_t n_slots, size_t slot_bytes, unsigned flags, struct bmi_disk **ret, struct bmi_error *err);
+int bmi_disk_open(uint32_t n_slots, size_t slot_bytes, unsigned flags, struct bmi_disk **ret,
+		  struct bmi_error *err);
 
 /** bmi_disk_close() - wait for what is in flight, then free. NULL is a no-op. */
 void bmi_disk_close(struct bmi_disk *disk);

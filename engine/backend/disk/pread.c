@@ -23,12 +23,12 @@ struct done {
 struct pread_engine {
 	pthread_mutex_t lock;
 	pthread_cond_t todo_some, done_some;
-	bool stop;                          /* these under lock */
+	bool stop; /* these under lock */
 	uint32_t depth;
 	uint32_t todo_at, n_todo, done_at, n_done;
-	struct bmi_disk_op *todo;           /* [depth], a ring */
-	struct done *done;                  /* [depth], a ring */
-	unsigned n_threads;                 /* the caller's */
+	struct bmi_disk_op *todo; /* [depth], a ring */
+	struct done *done;        /* [depth], a ring */
+	unsigned n_threads;       /* the caller's */
 	pthread_t thread[N_THREADS];
 };
 
