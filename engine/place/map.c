@@ -3,11 +3,12 @@
  * device_map text to a map: a mode, one device for all, or modules and their devices; and the max_memory block beside
  * them. Owns which words mean what; the forms of the text are node.c's. Invariant: a map that leaves here has each key once.
  */
-#include "place/place_priv.h"
+#include "place/missing.h"
 
 #include "base/hash.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct {
@@ -84,17 +85,15 @@ static int take_budget(struct parse *p, const struct bmi_node *node)
 	return 0;
 }
 
-static int check_known(struct parse *p, const char *name)
+/* Names that mean nothing are refused here already; what is missing is not, but is named beside them. */
+static int check_names(struct parse *p)
 {
-	const struct bmi_part part = bmi_part_find(p->skel, name, strlen(name));
-	bmi_auto_str hint = { 0 };
+	bmi_auto_mem bmi_device *device = calloc((size_t)p->skel->n_tensors + 1, sizeof(*device));
 
-	if (part.module != BMI_NONE || part.tensor != BMI_NONE)
-		return 0;
-	bmi_part_hint(p->skel, name, strlen(name), &hint);
-	return bmi_refuse(p->kind, BMI_PLACE_UNKNOWN_MODULE, p->err, -EINVAL,
-			  "device_map: the model has no module '%.200s': %.300s", name,
-			  hint.bytes ? hint.bytes : "");
+	if (!device)
+		return bmi_fail(p->err, -ENOMEM, "device map");
+	return bmi_map_spread(p->skel, p->map, /* need_all= */ false, device, /* list= */ NULL, p->kind,
+			      p->err);
 }
 
 static int take_entry(struct parse *p, const struct bmi_node *node)
@@ -112,12 +111,6 @@ static int take_entry(struct parse *p, const struct bmi_node *node)
 			p->kind, BMI_PLACE_BAD_DEVICE, p->err,
 			-EINVAL, "device_map: '%.60s' for module '%.200s' is no device: write cpu, disk or a GPU's number",
 			node->value, node->key);
-	if (p->skel) {
-		int r = check_known(p, node->key);
-
-		if (r < 0)
-			return r;
-	}
 	p->map->entries[p->map->n_entries++] = (struct bmi_map_entry){ node->key, device };
 	return 0;
 }
@@ -189,7 +182,8 @@ static int take_root(struct parse *p, const struct bmi_node *root)
 	for (const struct bmi_node *c = lines->child; c && r == 0; c = c->next)
 		if (lines != root || strcmp(c->key, "max_memory"))
 			r = take_entry(p, c);
-	return r ? r : check_once(p);
+	r = r ? r : check_once(p);
+	return r || !p->skel ? r : check_names(p);
 }
 
 int bmi_map_parse(const char *text, size_t n, bool complete, const struct bmi_skel *skel,

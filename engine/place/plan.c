@@ -98,62 +98,20 @@ static int plan_mode(const struct request *rq, const struct bmi_budget *budget)
 	return r ? r : keep_entries(rq, list, n);
 }
 
-static int refuse_gaps(const struct request *rq, const struct bmi_str *unknown)
-{
-	bmi_auto_str missing = { 0 };
-	int r = bmi_missing_names(rq->skel, rq->plan->tensor_device, &missing);
-
-	if (r < 0 || !bmi_str_ok(unknown))
-		return bmi_fail(rq->err, -ENOMEM, "list of missing modules");
-	if (unknown->n && missing.n)
-		return bmi_refuse(
-			rq->kind, BMI_PLACE_UNKNOWN_MODULE, rq->err, -EINVAL,
-			"device_map names what the model does not have: %s; and gives no device for: %s",
-			unknown->bytes, missing.bytes);
-	if (unknown->n)
-		return bmi_refuse(
-			rq->kind, BMI_PLACE_UNKNOWN_MODULE, rq->err, -EINVAL,
-			"device_map names what the model does not have: %s; correct or remove these lines",
-			unknown->bytes);
-	if (missing.n)
-		return bmi_refuse(
-			rq->kind, BMI_PLACE_MISSING_PARAMS, rq->err,
-			-EINVAL, "device_map gives no device for: %s; add a line for each, or one for all the rest: \"\": cpu",
-			missing.bytes);
-	return 0;
-}
-
 static int plan_custom(const struct request *rq)
 {
 	const struct bmi_map *map = rq->map;
 	bmi_auto_mem struct bmi_placed *list = calloc((size_t)map->n_entries + 1, sizeof(*list));
-	bmi_auto_str unknown = { 0 };
-	uint32_t n = 0;
 	int r = 0;
 
 	if (!list)
 		return bmi_fail(rq->err, -ENOMEM, "plan of %u lines", map->n_entries);
-	for (uint32_t i = 0; i < map->n_entries && r == 0; i++) {
-		const char *name = map->entries[i].module;
-
-		list[n].part = bmi_part_find(rq->skel, name, strlen(name));
-		list[n].device = map->entries[i].device;
-		if (list[n].part.module != BMI_NONE || list[n].part.tensor != BMI_NONE) {
-			n++;
-		} else if (unknown.n < 1000) {
-			bmi_auto_str hint = { 0 };
-
-			bmi_part_hint(rq->skel, name, strlen(name), &hint);
-			bmi_str_printf(&unknown, "%s'%.200s' (%.200s)", unknown.n ? ", " : "", name,
-				       hint.bytes ? hint.bytes : "");
-		}
-		r = check_device(rq, map->entries[i].device, "device_map", name);
-	}
-	if (r < 0)
-		return r;
-	r = bmi_place_spread(rq->skel, list, n, rq->plan->tensor_device, rq->err);
-	r = r ? r : refuse_gaps(rq, &unknown);
-	return r ? r : keep_entries(rq, list, n);
+	for (uint32_t i = 0; i < map->n_entries && r == 0; i++)
+		r = check_device(rq, map->entries[i].device, "device_map", map->entries[i].module);
+	r = r ? r
+	      : bmi_map_spread(rq->skel, map, /* need_all= */ true, rq->plan->tensor_device, list, rq->kind,
+			       rq->err);
+	return r ? r : keep_entries(rq, list, map->n_entries);
 }
 
 int bmi_place_plan(const struct bmi_skel *skel, enum bmi_dtype dtype, const struct bmi_map *map,
