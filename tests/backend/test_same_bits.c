@@ -184,5 +184,9 @@ int main(void)
 				kcheck_line(&kc, "%s %s %s, 1 to 40 tokens, 1 to 3 threads", ops[i].name,
 					    bmi_dtype_name(w.dtype), kc.sets[k]->name);
 			}
+	free(w.x);
+	free(w.w);
+	free(w.b);
+	free(w.mat);
 	return kcheck_finish(&kc);
 }
