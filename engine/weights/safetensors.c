@@ -73,7 +73,7 @@ static int parse_shape(const struct bmi_json *v, struct bmi_ckpt_tensor *t, uint
 			return bmi_fail(err, -EINVAL,
 					"dimension %u of its shape is not a whole number from 0 to 2^64 - 1",
 					i);
-		if (i < BMI_MAX_DIMS || BMI_PLANTED_SAFETENSORS)
+		if (i < BMI_MAX_DIMS)
 			t->shape[i] = dim;
 		if (!bmi_mul(n, dim, &n))
 			return bmi_fail(err, -EINVAL, "the product of its shape is 2^64 or more");
@@ -178,7 +178,8 @@ static int parse_entries(const struct bmi_json *root, uint64_t data_off, const s
 		if (r < 0)
 			return bmi_note(err, r, "tensor '%s'", bmi_name_show(v->key, v->n_key).text);
 	}
-	return bmi_ckpt_list_check(list, first, /* cover= */ true, data_off, file->size_bytes, err);
+	return bmi_ckpt_list_check(list, first, /* cover= */ !BMI_PLANTED_SAFETENSORS, data_off,
+				   file->size_bytes, err);
 }
 
 int bmi_safetensors_parse(const char *text, size_t n, const struct bmi_ckpt_file *file,
