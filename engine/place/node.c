@@ -74,23 +74,28 @@ int bmi_node_parse(const char *text, size_t n, struct bmi_arena *arena, struct b
 		   struct bmi_error *err)
 {
 	struct bmi_error yaml_err = { 0 };
-	size_t start = 0;
+	size_t start = 0, at = 0; /* the first byte that is no blank, and its line's first byte */
+	uint32_t line = 1;
 	int r;
 
 	*ret = NULL;
 	if (n > BMI_TEXT_MAX)
 		return bmi_fail(err, -EINVAL, "%zu bytes of text, at most %d are read", n, BMI_TEXT_MAX);
-	while (start < n && strchr(" \t\r\n", text[start]) && text[start])
-		start++;
+	for (; start < n && text[start] && strchr(" \t\r\n", text[start]); start++)
+		if (text[start] == '\n') {
+			at = start + 1;
+			line++;
+		}
 	if (start == n)
 		return 0;
 	if (text[start] != '{' && text[start] != '[' && text[start] != '"')
-		return bmi_yaml_parse(text, n, arena, ret, err);
+		return bmi_yaml_parse(text + at, n - at, line, arena, ret, err);
 
 	r = parse_json(text, n, arena, ret, err);
 	if (r == -EINVAL && text[start] == '"') /* "": cpu is YAML */
-		return bmi_yaml_parse(text, n, arena, ret, err);
-	if (r == -EINVAL && text[start] == '{' && bmi_yaml_parse(text, n, arena, ret, &yaml_err) == 0)
+		return bmi_yaml_parse(text + at, n - at, line, arena, ret, err);
+	if (r == -EINVAL && text[start] == '{' &&
+	    bmi_yaml_parse(text + at, n - at, line, arena, ret, &yaml_err) == 0)
 		return 0; /* so is {model: cpu} */
 	return r;
 }

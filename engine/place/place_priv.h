@@ -28,8 +28,8 @@ struct bmi_node {
 int bmi_node_parse(const char *text, size_t n, struct bmi_arena *arena, struct bmi_node **ret,
 		   struct bmi_error *err);
 
-/** bmi_yaml_parse() - the YAML half of it; the only door to libyaml. */
-int bmi_yaml_parse(const char *text, size_t n, struct bmi_arena *arena, struct bmi_node **ret,
+/** bmi_yaml_parse() - the YAML half of it; the only door to libyaml. @line: number of the first line. */
+int bmi_yaml_parse(const char *text, size_t n, uint32_t line, struct bmi_arena *arena, struct bmi_node **ret,
 		   struct bmi_error *err);
 
 enum { BMI_TEXT_MAX = 1 << 20 };

@@ -20,12 +20,13 @@ struct reader {
 	unsigned depth;
 	const char *key; /* of the value that comes next; NULL: a key comes next */
 	bool done;
+	uint32_t line; /* of the text's first one */
 	struct bmi_error *err;
 };
 
 static int refuse(struct reader *r, const yaml_event_t *ev, const char *what)
 {
-	return bmi_fail(r->err, -EINVAL, "line %zu: %s", ev->start_mark.line + 1, what);
+	return bmi_fail(r->err, -EINVAL, "line %zu: %s", ev->start_mark.line + r->line, what);
 }
 
 static int add(struct reader *r, const yaml_event_t *ev, struct bmi_node **ret)
@@ -35,7 +36,7 @@ static int add(struct reader *r, const yaml_event_t *ev, struct bmi_node **ret)
 	if (!node)
 		return bmi_fail(r->err, -ENOMEM, "device map");
 	node->key = r->key;
-	node->line = (uint32_t)ev->start_mark.line + 1;
+	node->line = (uint32_t)ev->start_mark.line + r->line;
 	r->key = NULL;
 	if (r->depth == 0)
 		r->root = node;
@@ -126,10 +127,10 @@ static int on_event(struct reader *r, const yaml_event_t *ev)
 	}
 }
 
-int bmi_yaml_parse(const char *text, size_t n, struct bmi_arena *arena, struct bmi_node **ret,
+int bmi_yaml_parse(const char *text, size_t n, uint32_t line, struct bmi_arena *arena, struct bmi_node **ret,
 		   struct bmi_error *err)
 {
-	struct reader r = { .arena = arena, .err = err };
+	struct reader r = { .arena = arena, .line = line, .err = err };
 	int code = 0;
 
 	if (!yaml_parser_initialize(&r.parser))
@@ -142,7 +143,8 @@ int bmi_yaml_parse(const char *text, size_t n, struct bmi_arena *arena, struct b
 		if (!yaml_parser_parse(&r.parser, &ev)) {
 			code = r.parser.error == YAML_MEMORY_ERROR
 				       ? bmi_fail(err, -ENOMEM, "YAML reader")
-				       : bmi_fail(err, -EINVAL, "line %zu: %s", r.parser.problem_mark.line + 1,
+				       : bmi_fail(err, -EINVAL, "line %zu: %s",
+						  r.parser.problem_mark.line + r.line,
 						  r.parser.problem ? r.parser.problem : "not YAML");
 			break;
 		}
