@@ -69,8 +69,8 @@ static double bound_of(const struct bmi_json *json, enum bmi_dtype dtype)
 static void check_top8(const struct bmi_json *json, double bound, const float *logits, uint32_t vocab)
 {
 	for (const struct bmi_json *pair = bmi_json_get(json, "first_top8")->child; pair; pair = pair->next) {
-		uint64_t id;
-		double want;
+		uint64_t id = 0;
+		double want = 0;
 
 		assert_true(bmi_json_to_u64(pair->child, &id) && bmi_json_to_double(pair->child->next, &want));
 		assert_true(id < vocab);
