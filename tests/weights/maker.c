@@ -229,6 +229,11 @@ void put_info(struct bmi_str *s, const char *name, uint32_t type, uint64_t off, 
 
 uint64_t put_llama_infos(struct bmi_str *s)
 {
+	return put_llama_some(s, 0, LLAMA_N_TENSORS);
+}
+
+uint64_t put_llama_some(struct bmi_str *s, unsigned first, unsigned end)
+{
 	static const struct {
 		const char *name;
 		uint32_t type;
@@ -244,7 +249,7 @@ uint64_t put_llama_infos(struct bmi_str *s)
 	};
 	uint64_t off = 0;
 
-	for (unsigned i = 0; i < LLAMA_N_TENSORS; i++) {
+	for (unsigned i = first; i < end; i++) {
 		const uint64_t n = infos[i].d0 * infos[i].d1;
 
 		put_info(s, infos[i].name, infos[i].type, off, infos[i].n_dims, infos[i].d0, infos[i].d1);

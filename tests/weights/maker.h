@@ -54,6 +54,8 @@ enum { LLAMA_N_KVS = 12, LLAMA_N_TENSORS = 11 };
 void put_llama_kvs(struct bmi_str *s);
 /** put_llama_infos() - the tensor table; returns the bytes of data it needs. attn_v is Q8_0, the rest F32. */
 uint64_t put_llama_infos(struct bmi_str *s);
+/** put_llama_some() - the same of tensors @first to @end - 1, whose data begin at 0: a part of a set. */
+uint64_t put_llama_some(struct bmi_str *s, unsigned first, unsigned end);
 /** put_llama() - all of it. */
 void put_llama(struct bmi_str *s);
 /** put_info() - one entry of a tensor table; dims fastest first. */
