@@ -109,7 +109,7 @@ title "6. where is every layer?"
 run "cat $mnt/hf_device_map"
 
 title "7. move half of the layers to disk: their memory is given back, they are read from the file for each token"
-run "sed 's/\\(layers.[0-9]*[02468]\": \\)\"cpu\"/\\1\"disk\"/' $mnt/hf_device_map > $mnt/device_map.yaml"
+run "{ echo '\"\": cpu'; for i in \$(seq 0 2 28); do echo \"model.layers.\$i: disk\"; done; } > $mnt/device_map.yaml"
 run "cat $mnt/hf_device_map"
 
 title "8. ask again"

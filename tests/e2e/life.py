@@ -20,7 +20,7 @@ def daemons(path):
                 words = f.read().split(b"\0")
         except OSError:
             continue
-        if path.encode() in words and b"mount.bmifs" in words[0]:
+        if path.encode() in words and os.path.basename(PROGRAM).encode() in words[0]:
             yield int(pid)
 
 

@@ -88,7 +88,7 @@ def same_answer(path):
 
 
 def layer_by_layer(path, slow):
-    """hf_device_map and layers/*/device tell the truth while layers move, one after the other"""
+    """hf_device_map tells the truth while layers move, one after the other"""
     fuse_or_skip()
     drop_pages(path)
     group = None
@@ -97,7 +97,7 @@ def layer_by_layer(path, slow):
             group = Cgroup(read_rate=150 * MIB, file=os.path.join(path, "model.safetensors"))
         with Mount(path, "device_map=disk", preexec=group.join if group else None) as m:
             drop_pages(path)
-            seen, files, failed = [], [], []
+            seen, failed = [], []
 
             def write():
                 try:
@@ -112,15 +112,12 @@ def layer_by_layer(path, slow):
                 on_cpu = sum(device == "cpu" for device in m.device_map(wait=False).values())
                 if not seen or on_cpu != seen[-1]:
                     seen.append(on_cpu)
-                    files.append(m.read("layers/model.layers.0/device").strip())
                 time.sleep(0.002)
             thread.join(60)
             assert not failed, failed
             assert seen == sorted(seen), f"layers went back: {seen}"
             assert len(seen) >= (6 if slow else 3), f"not layer by layer: {seen}"
             assert set(m.device_map().values()) == {"cpu"}
-            assert set(files) <= {"cpu", "disk"}, files
-            assert m.read("layers/model.layers.0/device").strip() == "cpu"
             print(f"# modules in memory, as seen: {seen}")
     finally:
         if group:

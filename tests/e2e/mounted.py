@@ -54,9 +54,11 @@ class Cases:
         self.n += 1
         signal.signal(signal.SIGALRM, _too_long)
         signal.alarm(timeout)
+        begin = time.monotonic()
         try:
             function(*args)
-            print(f"ok {self.n} - {name}", flush=True)
+            print(f"ok {self.n} - {name}")
+            print(f"# {time.monotonic() - begin:.1f} s", flush=True)
         except Skip as e:
             print(f"ok {self.n} - {name} # SKIP {e}", flush=True)
         except BaseException as e:
@@ -229,7 +231,7 @@ def tiny_models(*prefixes):
     """(name, path, expected) of the small reference models"""
     top = os.path.join(GOLDEN, "tiny")
     for name in sorted(os.listdir(top)):
-        if name.startswith(prefixes or ("",)):
+        if name.startswith(prefixes or ("",)) and os.path.isdir(os.path.join(top, name)):
             with open(os.path.join(top, name, "expected.json")) as f:
                 yield name, os.path.join(top, name), json.load(f)
 

@@ -29,7 +29,7 @@ def header(change):
     def make(path):
         copy(path)
         entries, data = read_safetensors(os.path.join(path, SHARD))
-        entries, data, length = change(entries, data) + (None,) * (3 - len(change(entries, data)))
+        entries, data, length = (change(entries, data) + (None,))[:3]
         write_safetensors(os.path.join(path, SHARD), entries, data, length)
 
     return make
@@ -75,7 +75,17 @@ def edit(name, **values):
 
 
 def without(name):
-    return header(lambda entries, data: ({k: v for k, v in entries.items() if k != name}, data))
+    """A tensor and its bytes taken away, the others moved together"""
+
+    def change(entries, data):
+        begin, end = entries[name]["data_offsets"]
+        entries = {k: dict(v) for k, v in entries.items() if k != name}
+        for entry in entries.values():
+            if "data_offsets" in entry and entry["data_offsets"][0] >= end:
+                entry["data_offsets"] = [x - (end - begin) for x in entry["data_offsets"]]
+        return entries, data[:begin] + data[end:]
+
+    return header(change)
 
 
 def twice(entries, data):
@@ -85,8 +95,7 @@ def twice(entries, data):
 
 def overlap(entries, data):
     entries = {k: dict(v) for k, v in entries.items()}
-    other = entries["model.layers.1.self_attn.q_proj.weight"]["data_offsets"]
-    entries[Q]["data_offsets"] = other
+    entries[Q]["data_offsets"] = [x - 64 for x in entries[Q]["data_offsets"]]
     return entries, data
 
 
@@ -133,7 +142,7 @@ REFUSED = [
     ("config.json that is no object", written("config.json", b"[]"), ["config.json"]),
     ("config.json that is not UTF-8", written("config.json", b'{"model_type": "ll\xffma"}'), ["config.json", "utf"]),
     ("config.json nested 100000 deep", written("config.json", b"[" * 100000), ["config.json", "deep"]),
-    ("no hidden_size", config(hidden_size=None), ["config.json", "hidden_size"]),
+    ("no hidden_size", config(hidden_size=None), ["config.json"]),
     ("hidden_size 0", config(hidden_size=0), ["hidden_size"]),
     ("hidden_size that is text", config(hidden_size="big"), ["hidden_size"]),
     ("an absurd number of layers", config(num_hidden_layers=2**40), ["num_hidden_layers"]),
@@ -161,7 +170,7 @@ REFUSED = [
     ("weights only as .bin", written("pytorch_model.bin", b"PK", drop=SHARD), ["pytorch_model.bin", "safetensors"]),
     ("weights only as .pt", written("consolidated.00.pth", b"PK", drop=SHARD), ["consolidated.00.pth", "safetensors"]),
     ("an adapter", written("adapter_config.json", b'{"peft_type": "LORA"}', drop=SHARD), ["adapter"]),
-    ("code of its own", config(auto_map={"AutoModelForCausalLM": "modeling_x.X"}), ["auto_map"]),
+    ("an unknown model_type with code of its own", config(model_type="krakatoa", auto_map={"AutoModelForCausalLM": "modeling_x.X"}), ["auto_map"]),
     ("an unknown model_type", config(model_type="krakatoa"), ["krakatoa"]),
     ("no model_type", config(model_type=None, architectures=None), ["model_type"]),
     ("an unknown activation", config(hidden_act="snake"), ["snake"]),
