@@ -12,7 +12,7 @@ const struct bmi_arch *bmi_arch_find_gguf(const char *gguf_arch);
 /** bmi_arch_get() - the i-th of the table, NULL past the end: for messages that list what is known. */
 const struct bmi_arch *bmi_arch_get(unsigned i);
 
-/** bmi_forward_decoder - pre-norm, sandwich-norm and post-norm decoders with gated MLPs: llama, mistral, gemma3 (arch/decoder.c). */
+/** bmi_forward_decoder - decoders with RMS norms, RoPE and gated MLPs: llama, mistral, gemma3 (arch/decoder.c). */
 extern const struct bmi_forward bmi_forward_decoder;
 
 /*
@@ -28,18 +28,20 @@ struct bmi_pass {
 	const uint32_t *pos;           /* [n_tok] */
 	const struct bmi_kv_table *kv; /* [n_tok], of the layer now computed */
 	enum bmi_dtype kv_dtype;
-	const uint32_t *out_rows;      /* [n_out] rows whose logits are wanted */
+	const uint32_t *out_rows; /* [n_out] rows whose logits are wanted */
 	uint32_t n_out;
-	float *logits;                 /* [n_out][vocab_size] */
-	float *h;                      /* [n_tok][hidden_size]: the residual stream, from embed to head */
-	void *(*scratch)(struct bmi_pass *p, unsigned slot, size_t bytes); /* memory that lives for the pass; NULL: short of it */
+	float *logits; /* [n_out][vocab_size] */
+	float *h;      /* [n_tok][hidden_size]: the residual stream, from embed to head */
+	/* memory that lives for the pass; NULL: short of it */
+	void *(*scratch)(struct bmi_pass *p, unsigned slot, size_t bytes);
 
-	const struct bmi_ops *ops;     /* of the tier that computes this layer */
+	const struct bmi_ops *ops; /* of the tier that computes this layer */
 	struct bmi_dev *dev;
 	/* does this layer have the parameter? A family is told by the parameters it has. */
 	bool (*has)(struct bmi_pass *p, const char *param);
 	/* y[n][rows of weight] = x W^T (+ the weight's bias, if the module has one) */
-	int (*linear)(struct bmi_pass *p, const char *module, float *y, size_t ldy, const float *x, size_t ldx, uint32_t n);
+	int (*linear)(struct bmi_pass *p, const char *module, float *y, size_t ldy, const float *x,
+		      size_t ldx, uint32_t n);
 	/* a 1-D parameter as float32 on the computing tier; lent until the next call of vector or linear */
 	int (*vector)(struct bmi_pass *p, const char *param, const float **ret);
 	/* y[t] = embed_scale * row ids[t] of the embedding, rounded as the peer does */
