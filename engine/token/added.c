@@ -85,13 +85,13 @@ int bmi_tok_split_added(const struct bmi_tok *tok, struct bmi_tok_rematch *m, bo
 		stop = at + n;
 		if ((a->special && !parse_special) || (a->single_word && !stands_alone(tok, m, s, at, n)))
 			continue; /* its characters are taken all the same: no match begins inside */
-		if (a->lstrip)
-			start = spaces_before(s, at, done < at ? done : at);
+		if (a->lstrip) /* spaces that the match before took with rstrip are gone, maybe all of this one */
+			start = done < at ? spaces_before(s, at, done) : done;
 		if (a->rstrip)
 			stop = spaces_after(s, stop);
 		if (done < start)
 			r = put(ret, done, start - done, BMI_TOK_NO_ID);
-		if (r == 0)
+		if (r == 0 && start < stop)
 			r = put(ret, start, stop - start, a->id);
 		done = stop;
 	}
@@ -200,6 +200,31 @@ static int normal_text(struct bmi_tok *tok, struct bmi_tok_rematch *m, const str
 	return ret->bytes ? 0 : bmi_fail(err, -ENOMEM, "no memory for the added tokens");
 }
 
+static int by_id(const void *a, const void *b)
+{
+	const struct bmi_tok_rename *x = a, *y = b;
+
+	return (x->id > y->id) - (x->id < y->id);
+}
+
+/* A normalized token is decoded to what it looks like in normalized text (`tokenizers` from 0.22 on). */
+static void rename_added(struct bmi_tok *tok, const struct bmi_tok_added *a, struct bmi_tok_text text)
+{
+	if (text.n == a->text.n && !memcmp(text.bytes, a->text.bytes, text.n))
+		return;
+	tok->renames[tok->n_renames++] = (struct bmi_tok_rename){ a->id, text };
+	tok->vocab.flags[a->id] |= BMI_TOK_RENAMED;
+}
+
+struct bmi_tok_text bmi_tok_spoken(const struct bmi_tok *tok, uint32_t id)
+{
+	const struct bmi_tok_rename key = { .id = id }, *found = NULL;
+
+	if (tok->vocab.flags[id] & BMI_TOK_RENAMED)
+		found = bsearch(&key, tok->renames, tok->n_renames, sizeof(key), by_id);
+	return found ? found->text : bmi_tok_vocab_text(&tok->vocab, id);
+}
+
 int bmi_tok_added_build(struct bmi_tok *tok, struct bmi_error *err)
 {
 	bmi_auto_mem struct bmi_tok_trie_item *items = calloc((size_t)tok->n_added + 1, 2 * sizeof(*items));
@@ -211,24 +236,28 @@ int bmi_tok_added_build(struct bmi_tok *tok, struct bmi_error *err)
 	if (!items || !m)
 		return bmi_fail(err, -ENOMEM, "no memory for the added tokens");
 	normal = items + tok->n_added;
+	tok->renames = bmi_arena_array(tok->arena, tok->n_added, sizeof(*tok->renames));
+	if (!tok->renames)
+		return bmi_fail(err, -ENOMEM, "no memory for the added tokens");
 	for (uint32_t i = 0; i < tok->n_added; i++) {
 		const struct bmi_tok_added *a = &tok->added[i];
 		struct bmi_tok_text text = a->text;
 
-		if (a->single_word && !tok->word) { /* the \w of crate `regex`; U+200C and U+200D join */
-			static const char word[] = "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}]";
-
-			r = bmi_tok_regex_new(word, sizeof(word) - 1, &tok->word, err);
-		}
+		if (a->single_word && !tok->word)
+			r = bmi_tok_regex_new("[" BMI_TOK_RUST_WORD "]", strlen("[" BMI_TOK_RUST_WORD "]"),
+					      &tok->word, err);
 		if (r == 0 && a->normalized)
 			r = normal_text(tok, m, a, &text, err);
 		if (r < 0)
 			return r;
 		if (a->normalized)
+			rename_added(tok, a, text);
+		if (a->normalized)
 			normal[n_normal++] = (struct bmi_tok_trie_item){ text, i };
 		else
 			items[n_plain++] = (struct bmi_tok_trie_item){ text, i };
 	}
+	qsort(tok->renames, tok->n_renames, sizeof(*tok->renames), by_id);
 	r = bmi_tok_trie_build(&tok->plain, items, n_plain);
 	if (r == 0)
 		r = bmi_tok_trie_build(&tok->normal, normal, n_normal);

@@ -284,7 +284,7 @@ int bmi_detok_push(struct bmi_detok *d, uint32_t id, struct bmi_str *ret)
 		return 0;
 	d->out = ret;
 	d->id = id;
-	return feed_token(d, 0, bmi_tok_vocab_text(vocab, id));
+	return feed_token(d, 0, bmi_tok_spoken(d->tok, id));
 }
 
 int bmi_detok_flush(struct bmi_detok *d, struct bmi_str *ret)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A tokenizer from GGUF metadata, as llama.cpp reads it. Owns the table of `pre` names. Invariant: `added`
+ * A tokenizer from GGUF metadata, as llama.cpp reads it. Invariant: `added`
  * is sorted longest first, the order in which its tokens cut a text.
  */
+#include "token/gguf_names.h"
 #include "token/token_priv.h"
 
 #include <errno.h>
@@ -19,41 +20,6 @@ enum {
 	TYPE_USER_DEFINED = 4,
 	TYPE_UNUSED = 5,
 	TYPE_BYTE = 6
-};
-
-#define GPT2   BMI_TOK_GPT2_REGEX
-#define ABBR   "'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]" /* ASCII: no long s, unlike (?i:) */
-#define TAIL   " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define LLAMA3 ABBR "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|" TAIL
-#define QWEN2  ABBR "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}|" TAIL
-
-/*
- * How each `pre` cuts: patterns one after the other, each within the pieces of the one before
- * (llama-vocab.cpp).
- */
-static const struct pre {
-	const char *name;
-	const char *regex[4]; /* NULL: no more */
-	bool ignore_merges, add_bos;
-} pres[] = {
-	{ "default", { "[\\p{P}\\$\\+<=>\\^~\\|]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]" }, false, false },
-	{ "gpt-2", { GPT2 }, false, false },
-	{ "phi-2", { GPT2 }, false, false },
-	{ "mpt", { GPT2 }, false, false },
-	{ "olmo", { GPT2 }, false, false },
-	{ "jais", { GPT2 }, false, false },
-	{ "smollm", { "\\p{N}", GPT2 }, false, false },
-	{ "starcoder", { "\\p{N}", GPT2 }, false, false },
-	{ "refact", { "\\p{N}", GPT2 }, false, false },
-	{ "command-r", { "\\p{N}", GPT2 }, false, false },
-	{ "codeshell", { "\\p{N}", GPT2 }, false, false },
-	{ "exaone", { "\\p{N}", GPT2 }, false, false },
-	{ "llama-bpe", { LLAMA3 }, true, true },
-	{ "llama3", { LLAMA3 }, true, true },
-	{ "llama-v3", { LLAMA3 }, true, true },
-	{ "qwen2", { QWEN2 }, false, false },
-	{ "stablelm2", { QWEN2 }, false, false },
-	{ "deepseek-r1-qwen", { QWEN2 }, false, false },
 };
 
 static int load_tokens(struct bmi_tok *tok, const struct bmi_tok_gguf *g, struct bmi_error *err)
@@ -81,6 +47,8 @@ static int load_tokens(struct bmi_tok *tok, const struct bmi_tok_gguf *g, struct
 		else if (type != TYPE_NORMAL && type != TYPE_UNUSED && type != 0)
 			return bmi_fail(err, -EOPNOTSUPP,
 					"token %u has type %" PRId32 ", which is not supported", id, type);
+		if (bmi_tok_gguf_is_control(text)) /* whatever its type says */
+			flags = BMI_TOK_SPECIAL | BMI_TOK_ADDED;
 		r = bmi_tok_vocab_set(&tok->vocab, id, text, flags);
 		if (r < 0)
 			return bmi_fail(err, r, "no room for the vocabulary");
@@ -166,7 +134,7 @@ static int load_spm(struct bmi_tok *tok, const struct bmi_tok_gguf *g, struct bm
 	return 0;
 }
 
-static int load_bpe(struct bmi_tok *tok, const struct bmi_tok_gguf *g, const struct pre *pre,
+static int load_bpe(struct bmi_tok *tok, const struct bmi_tok_gguf *g, const struct bmi_tok_gguf_pre *pre,
 		    struct bmi_error *err)
 {
 	bmi_auto_str buf = { 0 };
@@ -187,7 +155,8 @@ static int load_bpe(struct bmi_tok *tok, const struct bmi_tok_gguf *g, const str
 			return bmi_fail(err, -EINVAL, "merge %u is not two tokens with a space between", i);
 		r = bmi_tok_add_merge(tok, (struct bmi_tok_text){ m.bytes, (size_t)(space - m.bytes) },
 				      (struct bmi_tok_text){ space + 1, (size_t)(m.bytes + m.n - space - 1) },
-				      i, &buf, err);
+				      i,
+				      /* keep_first= */ true, &buf, err);
 	}
 	for (unsigned i = 0; r == 0 && i < BMI_ARRAY_LEN(pre->regex) && pre->regex[i]; i++)
 		r = bmi_tok_add_split(tok, pre->regex[i], BMI_TOK_ISOLATED, /* invert= */ false, err);
@@ -207,19 +176,15 @@ static int check_id(uint32_t id, const char *name, const struct bmi_tok_gguf *g,
 static int load(struct bmi_tok *tok, const struct bmi_tok_gguf *g, struct bmi_error *err)
 {
 	const bool spm = g->model && !strcmp(g->model, "llama");
-	const char *pre_name = g->pre ? g->pre : "default";
-	const struct pre *pre = NULL;
+	const struct bmi_tok_gguf_pre *pre = bmi_tok_gguf_find_pre(g->pre ? g->pre : "default");
 	bool add_bos, add_eos;
 	int r;
 
 	if (!g->model || (!spm && strcmp(g->model, "gpt2") != 0))
 		return bmi_fail(err, -EOPNOTSUPP, "tokenizer.ggml.model '%.60s' is not supported",
 				g->model ? g->model : "");
-	for (unsigned i = 0; i < BMI_ARRAY_LEN(pres); i++)
-		if (!strcmp(pres[i].name, pre_name))
-			pre = &pres[i];
 	if (!spm && !pre)
-		return bmi_fail(err, -EOPNOTSUPP, "tokenizer.ggml.pre '%.60s' is not supported", pre_name);
+		return bmi_fail(err, -EOPNOTSUPP, "tokenizer.ggml.pre '%.60s' is not supported", g->pre);
 	r = check_id(g->bos_id, "bos", g, err);
 	if (r == 0)
 		r = check_id(g->eos_id, "eos", g, err);

@@ -59,7 +59,7 @@ static bool merge_sides(const struct bmi_json *m, struct bmi_tok_text *a, struct
 }
 
 int bmi_tok_add_merge(struct bmi_tok *tok, struct bmi_tok_text a, struct bmi_tok_text b, uint32_t rank,
-		      struct bmi_str *buf, struct bmi_error *err)
+		      bool keep_first, struct bmi_str *buf, struct bmi_error *err)
 {
 	const uint32_t left = bmi_tok_vocab_get(&tok->vocab, a.bytes, a.n),
 		       right = bmi_tok_vocab_get(&tok->vocab, b.bytes, b.n);
@@ -74,7 +74,8 @@ int bmi_tok_add_merge(struct bmi_tok *tok, struct bmi_tok_text a, struct bmi_tok
 		return bmi_fail(err, -EINVAL,
 				"merge %u: '%.*s' and '%.*s', or what they become, is not in the vocabulary",
 				rank, shown(a.n), a.bytes, shown(b.n), b.bytes);
-	bmi_tok_pairs_set(&tok->pairs, left, right, rank, both);
+	if (!keep_first || !bmi_tok_pairs_get(&tok->pairs, left, right))
+		bmi_tok_pairs_set(&tok->pairs, left, right, rank, both);
 	return 0;
 }
 
@@ -94,7 +95,7 @@ static int load_merges(struct bmi_tok *tok, const struct bmi_json *v, struct bmi
 			continue;
 		if (!merge_sides(m, &a, &b))
 			return bmi_fail(err, -EINVAL, "BPE: merge %u is not two strings", rank);
-		r = bmi_tok_add_merge(tok, a, b, rank++, &buf, err);
+		r = bmi_tok_add_merge(tok, a, b, rank++, /* keep_first= */ false, &buf, err);
 	}
 	return r;
 }

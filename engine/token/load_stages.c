@@ -261,10 +261,10 @@ static int load_one_pre(struct bmi_tok *tok, const struct bmi_json *v, struct bm
 		r = bmi_tok_json_keys(v, "WhitespaceSplit", bare, err);
 		return r < 0 ? r : add_class(tok, bmi_tok_is_space, BMI_TOK_REMOVED, err);
 	}
-	if (bmi_json_eq(type, "Whitespace")) { /* with crate `regex`'s \w */
+	if (bmi_json_eq(type, "Whitespace")) {
 		r = bmi_tok_json_keys(v, "Whitespace", bare, err);
 		return r < 0 ? r
-			     : bmi_tok_add_split(tok, "[\\w\\x{200c}\\x{200d}]+|[^\\w\\x{200c}\\x{200d}\\s]+",
+			     : bmi_tok_add_split(tok, "[" BMI_TOK_RUST_WORD "]+|[^" BMI_TOK_RUST_WORD "\\s]+",
 						 BMI_TOK_REMOVED,
 						 /* invert= */ true, err);
 	}

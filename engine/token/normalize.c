@@ -52,18 +52,18 @@ static int drop_marks(struct bmi_tok_text s, struct bmi_str *ret)
 	return bmi_str_ok(ret) ? 0 : -ENOMEM;
 }
 
-/* Does a replacement by nothing take the first character away? */
+/*
+ * Does a replacement take the first character away? One character for another keeps its place in the
+ * original text, which is what the peer asks; what replaces several stands where the last of them stood.
+ */
 static int replace_loses_start(const struct bmi_tok_norm *norm, struct bmi_tok_rematch *m,
 			       struct bmi_tok_text s, bool *ret)
 {
 	struct bmi_tok_find f = { .s = s.bytes, .n = s.n };
 	size_t start, end;
-	int r;
+	int r = bmi_tok_pattern_next(&norm->pattern, m, &f, &start, &end);
 
-	if (norm->text.n)
-		return 0;
-	r = bmi_tok_pattern_next(&norm->pattern, m, &f, &start, &end);
-	if (r > 0 && start == 0 && end > 0)
+	if (r > 0 && start == 0 && end > 0 && (!norm->text.n || end > bmi_tok_utf8_len(s.bytes[0])))
 		*ret = true;
 	return r < 0 ? r : 0;
 }

@@ -17,9 +17,13 @@
 #define NO_SPACE                                                                                        \
 	"\\x{0}-\\x{8}\\x{e}-\\x{1f}\\x{21}-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{1fff}" \
 	"\\x{200b}-\\x{2027}\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{10ffff}"
-/* UTS 18's word characters, as Oniguruma has them. */
-#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
-#define HEX  "0-9a-fA-F"
+/*
+ * UTS 18's word characters: what \w means inside a set. Outside, and for \b, Oniguruma asks a Latin-1 table
+ * below U+0100, which has superscript digits and fractions too.
+ */
+#define SET_WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define WORD     SET_WORD "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
+#define HEX      "0-9a-fA-F"
 
 struct scan {
 	const char *p, *end; /* what is left of the pattern */
@@ -102,7 +106,7 @@ static int escape(struct scan *s)
 	case 'S':
 		return s->in_set ? bmi_str_puts(s->ret, NO_SPACE) : bmi_str_puts(s->ret, "[^" SPACE "]");
 	case 'w':
-		return put_set(s, WORD, NULL, NULL);
+		return put_set(s, s->in_set ? SET_WORD : WORD, NULL, NULL);
 	case 'W':
 		return put_set(s, NULL, WORD, "\\W in a set");
 	case 'h':

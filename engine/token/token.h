@@ -126,7 +126,7 @@ int bmi_tok_encode(const struct bmi_tok *tok, const char *text, size_t n, unsign
 
 /**
  * bmi_tok_decode() - the text of ids.
- * @skip_special: leave special tokens out.
+ * @skip_special: leave special tokens out (all of them: the peer forgets those that its normalizer changes).
  * @ret: always valid UTF-8 is appended. Ids that name no token are left out, as the peer does.
  *
  * Return: 0, -ENOMEM, -E2BIG (a Replace pattern of the decoder needs too many steps). On failure @ret holds

@@ -157,6 +157,15 @@ struct bmi_tok_added {
 	bool special, single_word, lstrip, rstrip, normalized;
 };
 
+/* What a token is decoded to, where that is not its text. */
+struct bmi_tok_rename {
+	uint32_t id;
+	struct bmi_tok_text text; /* in the arena */
+};
+
+/** bmi_tok_spoken() - what a token that is there is decoded to. */
+struct bmi_tok_text bmi_tok_spoken(const struct bmi_tok *tok, uint32_t id);
+
 /* A part of the text: an added token, or text between them. */
 struct bmi_tok_part {
 	size_t off, n;
@@ -219,7 +228,8 @@ struct bmi_tok {
 	bool gguf; /* added tokens and prefixes as llama.cpp treats them */
 
 	struct bmi_tok_added *added; /* [n_added] in the order of the file */
-	uint32_t n_added;
+	uint32_t n_added, n_renames;
+	struct bmi_tok_rename *renames;    /* [n_renames], ascending ids */
 	struct bmi_tok_trie plain, normal; /* values: index into added; normalized ones are in `normal` */
 	struct bmi_tok_regex *word;        /* one word character; only when a token is single_word */
 
@@ -313,11 +323,11 @@ int bmi_tok_load_dec(struct bmi_tok *tok, const struct bmi_json *v, struct bmi_e
 int bmi_tok_load_model(struct bmi_tok *tok, const struct bmi_json *v, struct bmi_error *err);
 
 /**
- * bmi_tok_add_merge() - one merge of BPE; tok->pairs was made for enough. @buf: scratch. Return: 0,
- * -EINVAL, -ENOMEM.
+ * bmi_tok_add_merge() - one merge of BPE; tok->pairs was made for enough. @keep_first: of equal merges the
+ * first counts, else the last. Return: 0, -EINVAL, -ENOMEM.
  */
 int bmi_tok_add_merge(struct bmi_tok *tok, struct bmi_tok_text a, struct bmi_tok_text b, uint32_t rank,
-		      struct bmi_str *buf, struct bmi_error *err);
+		      bool keep_first, struct bmi_str *buf, struct bmi_error *err);
 
 /* Small readers that name @what in the error. Members that are absent leave *ret as it is. */
 int bmi_tok_json_keys(const struct bmi_json *v, const char *what, const char *const *keys,
@@ -335,6 +345,12 @@ int bmi_tok_json_scheme(const struct bmi_json *v, const char *what, enum bmi_tok
 int bmi_tok_add_split(struct bmi_tok *tok, const char *regex, enum bmi_tok_behavior behavior, bool invert,
 		      struct bmi_error *err);
 struct bmi_tok_pre *bmi_tok_add_pre(struct bmi_tok *tok, enum bmi_tok_pre_kind kind);
+
+/*
+ * The inside of a set: \w of crate `regex`. U+200C and U+200D join; unlike Oniguruma's only decimal
+ * numbers.
+ */
+#define BMI_TOK_RUST_WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}"
 
 /* GPT-2's words, in Oniguruma's dialect: what ByteLevel's use_regex means. */
 #define BMI_TOK_GPT2_REGEX \

@@ -5,10 +5,11 @@
 #include "token/token.h"
 
 enum {
-	BMI_TOK_SPECIAL = 1, /* left out by skip_special */
-	BMI_TOK_ADDED = 2,   /* an added (tokenizer.json), control, unknown or user-defined (GGUF) token */
-	BMI_TOK_BYTE = 4,    /* GGUF token_type 6: stands for one byte */
-	BMI_TOK_THERE = 8,   /* some token has this id */
+	BMI_TOK_SPECIAL = 1,  /* left out by skip_special */
+	BMI_TOK_ADDED = 2,    /* an added (tokenizer.json), control, unknown or user-defined (GGUF) token */
+	BMI_TOK_BYTE = 4,     /* GGUF token_type 6: stands for one byte */
+	BMI_TOK_THERE = 8,    /* some token has this id */
+	BMI_TOK_RENAMED = 16, /* is decoded to another text */
 };
 
 enum {
