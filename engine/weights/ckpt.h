@@ -13,15 +13,19 @@
 struct bmi_ckpt;
 
 struct bmi_ckpt_tensor {
-	const char *name;            /* as the file says */
+	const char *name; /* as the file says */
 	enum bmi_dtype dtype;
 	uint8_t n_dims;
 	uint64_t shape[BMI_MAX_DIMS]; /* slowest first, also for GGUF */
 	struct bmi_extent extent;
-	const char *file;            /* plain name, for messages */
+	const char *file; /* plain name, for messages */
 };
 
-enum bmi_ckpt_format { BMI_CKPT_SAFETENSORS, BMI_CKPT_GGUF, BMI_CKPT_NONE /* config.json alone: planning only */ };
+enum bmi_ckpt_format {
+	BMI_CKPT_SAFETENSORS,
+	BMI_CKPT_GGUF,
+	BMI_CKPT_NONE /* config.json alone: planning only */
+};
 
 /**
  * bmi_ckpt_open() - open a model directory or a .gguf file and parse its headers.
@@ -56,10 +60,11 @@ const struct bmi_gguf *bmi_ckpt_gguf(const struct bmi_ckpt *ckpt);
  *
  * -EINVAL names the tensor: missing, of another shape, or unexpected (in no pattern the architecture ignores).
  */
-int bmi_ckpt_bind(const struct bmi_ckpt *ckpt, const struct bmi_skel *skel, const struct bmi_ckpt_tensor *const **ret,
-		  struct bmi_error *err);
+int bmi_ckpt_bind(const struct bmi_ckpt *ckpt, const struct bmi_skel *skel,
+		  const struct bmi_ckpt_tensor *const **ret, struct bmi_error *err);
 
 /** bmi_ckpt_dtype() - what dtype `auto` means: config first, then the weights (placement rules in docs/placement.md). */
-int bmi_ckpt_dtype(const struct bmi_ckpt *ckpt, const struct bmi_config *cfg, enum bmi_dtype *ret, struct bmi_error *err);
+int bmi_ckpt_dtype(const struct bmi_ckpt *ckpt, const struct bmi_config *cfg, enum bmi_dtype *ret,
+		   struct bmi_error *err);
 
 #endif

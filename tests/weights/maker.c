@@ -274,6 +274,57 @@ void put_llama(struct bmi_str *s)
 	put_zeros(s, n_data);
 }
 
+void put_gguf_head(struct bmi_str *s, uint32_t version, uint64_t n_tensors, uint64_t n_kvs)
+{
+	bmi_str_puts(s, "GGUF");
+	put_u32(s, version);
+	put_u64(s, n_tensors);
+	put_u64(s, n_kvs);
+}
+
+void put_llama_and(struct bmi_str *s, const struct bmi_str *kv)
+{
+	uint64_t n_data;
+
+	put_gguf_head(s, 3, LLAMA_N_TENSORS, LLAMA_N_KVS + 1);
+	put_llama_kvs(s);
+	bmi_str_put(s, kv->bytes, kv->n);
+	n_data = put_llama_infos(s);
+	while (s->n % 32)
+		put_u8(s, 0);
+	put_zeros(s, n_data);
+}
+
+void put_llama_and_u32(struct bmi_str *s, const char *key, uint32_t x)
+{
+	bmi_auto_str kv = { 0 };
+
+	put_kv_u32(&kv, key, x);
+	put_llama_and(s, &kv);
+}
+
+void put_llama_and_str(struct bmi_str *s, const char *key, const char *x)
+{
+	bmi_auto_str kv = { 0 };
+
+	put_kv_str(&kv, key, x);
+	put_llama_and(s, &kv);
+}
+
+void put_llama_and_info(struct bmi_str *s, const char *name, uint32_t type, uint64_t off, unsigned n_dims,
+			uint64_t d0, uint64_t d1)
+{
+	uint64_t n_data;
+
+	put_gguf_head(s, 3, LLAMA_N_TENSORS + 1, LLAMA_N_KVS);
+	put_llama_kvs(s);
+	n_data = put_llama_infos(s);
+	put_info(s, name, type, off == UINT64_MAX ? n_data : off, n_dims, d0, d1);
+	while (s->n % 32)
+		put_u8(s, 0);
+	put_zeros(s, n_data + 4096);
+}
+
 bool says(const char *msg, const char *const *words)
 {
 	bool ok = msg[0] != 0 && strlen(msg) < 1000;

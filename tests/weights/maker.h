@@ -62,6 +62,17 @@ void put_llama(struct bmi_str *s);
 void put_info(struct bmi_str *s, const char *name, uint32_t type, uint64_t off, unsigned n_dims, uint64_t d0,
 	      uint64_t d1);
 
+void put_gguf_head(struct bmi_str *s, uint32_t version, uint64_t n_tensors, uint64_t n_kvs);
+
+/** put_llama_and() - put_llama() with one key more, whose bytes are in @kv; or with this one. */
+void put_llama_and(struct bmi_str *s, const struct bmi_str *kv);
+void put_llama_and_u32(struct bmi_str *s, const char *key, uint32_t x);
+void put_llama_and_str(struct bmi_str *s, const char *key, const char *x);
+
+/** put_llama_and_info() - put_llama() with one tensor more and 4 KiB of data more; @off UINT64_MAX: behind all others. */
+void put_llama_and_info(struct bmi_str *s, const char *name, uint32_t type, uint64_t off, unsigned n_dims,
+			uint64_t d0, uint64_t d1);
+
 /** says() - does @msg hold all of the words (up to the NULL) and no control byte? Prints it if not. */
 bool says(const char *msg, const char *const *words);
 
