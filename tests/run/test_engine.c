@@ -230,8 +230,7 @@ static void test_placements(void **state)
 		"disk",
 		"auto",
 		"\"\": disk\nmodel.layers.1: cpu\n",
-		"model.embed_tokens: cpu\nmodel.layers: disk\nmodel.norm: disk\nmodel.rotary_emb: "
-		"cpu\nlm_head: cpu\n",
+		"{\"model\": \"disk\", \"model.norm\": \"cpu\", \"lm_head\": \"cpu\"}",
 	};
 	struct bmi_error err;
 	struct fix f;
