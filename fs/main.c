@@ -184,7 +184,7 @@ static void on_settled(void *ctx)
 		tell_parent(p, EXIT_OK, "");
 }
 
-static int await_child(pid_t pid, int fd)
+static int await_child(struct program *p, pid_t pid, int fd)
 {
 	struct report report = { 0 };
 	ssize_t n;
@@ -196,9 +196,12 @@ static int await_child(pid_t pid, int fd)
 	if (n == (ssize_t)sizeof(report)) {
 		if (report.msg[0])
 			complain(report.code, report.msg);
+		if (report.code != EXIT_OK)
+			waitpid(pid, &status, 0); /* it unmounts before it ends */
 		return report.code;
 	}
 	waitpid(pid, &status, 0);
+	fuse_session_unmount(p->mnt.fuse); /* it crashed: nobody else can */
 	return complain(EXIT_MOUNT, "the daemon ended before it was ready");
 }
 
@@ -210,15 +213,15 @@ static int to_background(struct program *p)
 
 	if (p->opt.foreground)
 		return -1;
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		return complain(EXIT_MOUNT, strerror(errno));
-	fflush(stdout);
-	pid = fork();
-	if (pid < 0)
-		return complain(EXIT_MOUNT, strerror(errno));
+	pid = pipe2(fds, O_CLOEXEC) < 0 ? -1 : fork();
+	if (pid < 0) {
+		complain(EXIT_MOUNT, strerror(errno));
+		fuse_session_unmount(p->mnt.fuse);
+		return EXIT_MOUNT;
+	}
 	if (pid > 0) {
 		close(fds[1]);
-		return await_child(pid, fds[0]);
+		return await_child(p, pid, fds[0]);
 	}
 	close(fds[0]);
 	p->report_fd = fds[1];
@@ -257,11 +260,8 @@ static int mount_and_serve(struct program *p, const char *mountpoint)
 		return complain(EXIT_MOUNT, "mounting failed (see the line above)");
 	}
 	status = to_background(p);
-	if (status >= 0) { /* the parent: the mount and its memory are the child's */
-		if (status == EXIT_MOUNT)
-			fuse_session_unmount(p->mnt.fuse); /* a child that crashed could not */
-		_exit(status);
-	}
+	if (status >= 0)
+		_exit(status); /* the parent: the mount and its memory are the child's */
 	status = serve(p);
 	fuse_session_destroy(p->mnt.fuse);
 	return status;

@@ -73,14 +73,15 @@ static const struct option switches[] = {
 
 /* What the kernel or libfuse understands and help need not explain. */
 static const char *const kernel_words[] = {
-	"ro",    "rw",      "suid",     "nosuid",     "dev",  "nodev", "exec",    "noexec",
-	"atime", "noatime", "diratime", "nodiratime", "sync", "async", "dirsync",
+	"ro",     "rw",    "suid",    "nosuid", "dev",   "nodev",   "exec",
+	"noexec", "atime", "noatime", "sync",   "async", "dirsync",
 };
 
 /* What fstab carries for others; mount(8) passes some of it on. */
 static const char *const dropped_words[] = {
-	"defaults", "auto",    "noauto",   "user",       "nouser",      "users", "owner", "group",
-	"nofail",   "_netdev", "relatime", "norelatime", "strictatime", "x-*",   "X-*",   "comment=*",
+	"defaults", "auto",       "noauto",   "user",       "nouser",     "users",       "owner",
+	"group",    "nofail",     "_netdev",  "relatime",   "norelatime", "strictatime", "nostrictatime",
+	"diratime", "nodiratime", "lazytime", "nolazytime", "x-*",        "X-*",         "comment=*",
 };
 
 static int set_string(char **place, const char *value, struct bmi_error *err)

@@ -39,7 +39,8 @@ struct bmi_session {
 	struct bmi_engine *eng;
 	struct bmi_session *next;
 	struct bmi_turn *last;
-	unsigned n_turns; /* not done */
+	unsigned n_turns;     /* not done */
+	unsigned n_submitted; /* ever */
 	double temperature;
 	unsigned max_tokens, seed;
 	bool is_raw;

@@ -207,7 +207,8 @@ int bmi_session_status(struct bmi_session *ses, struct bmi_str *ret)
 			: info.code == -ECANCELED ? "cancelled"
 						  : "failed";
 	}
-	bmi_str_printf(ret, "session: %s\nbytes: %zu\n", state, (size_t)info.n_bytes);
+	bmi_str_printf(ret, "turn: %u\n%s: %s\n", ses->n_submitted,
+		       ses == &ses->eng->root ? "turn_state" : "state", state);
 	bmi_turn_put(t);
 	return bmi_str_ok(ret) ? 0 : -ENOMEM;
 }

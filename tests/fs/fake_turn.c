@@ -180,6 +180,7 @@ int bmi_session_submit(struct bmi_session *ses, const char *text, size_t n, stru
 	pthread_mutex_lock(&eng->lock);
 	old = ses->last;
 	ses->last = t;
+	ses->n_submitted++;
 	if (r == 0) {
 		for (at = &eng->queue; *at; at = &(*at)->queued)
 			;
