@@ -17,7 +17,7 @@ enum bmi_act_kind { BMI_CFG_SILU, BMI_CFG_GELU, BMI_CFG_GELU_TANH, BMI_CFG_RELU 
  * yarn (more types are refused by name until their arithmetic is here).
  */
 struct bmi_rope_config {
-	float *inv_freq;        /* [n_rot / 2], in the config's arena */
+	float *inv_freq; /* [n_rot / 2], in the config's arena */
 	uint32_t n_rot;
 	float attention_factor; /* multiplies cos and sin */
 };
@@ -32,26 +32,26 @@ struct bmi_rope_config {
  *   "_bmifs_rope_factors": [f0, ...]   the file's rope_freqs tensor, head_dim / 2 numbers: inv_freq[i] is divided by f[i]
  */
 struct bmi_config {
-	struct bmi_arena *arena;  /* owns all below */
-	const char *model_type;   /* "llama", "gemma3_text", ... */
+	struct bmi_arena *arena; /* owns all below */
+	const char *model_type;  /* "llama", "gemma3_text", ... */
 	uint32_t vocab_size, hidden_size, intermediate_size, n_layers, n_heads, n_kv_heads, head_dim;
 	uint32_t max_positions;
 	float norm_eps;
 	enum bmi_act_kind act;
 	bool tie_embeddings;
 	bool attention_bias, mlp_bias;
-	float norm_offset;        /* added to RMSNorm weights: 1 for Gemma from safetensors, 0 from GGUF (baked in) */
-	bool rope_interleaved;    /* pairs (2i, 2i+1): GGUF llama files, whose q and k rows are permuted so */
-	float embed_scale;        /* 1, or sqrt(hidden) rounded to the compute dtype's value (Gemma) */
-	float attn_scale;         /* of q . k: 1/sqrt(head_dim) or from query_pre_attn_scalar */
-	float attn_softcap, final_softcap; /* 0: none */
-	bool *layer_is_sliding;   /* [n_layers] */
-	uint32_t sliding_window;  /* 0: none */
+	float norm_offset; /* added to RMSNorm weights: 1 for Gemma from safetensors, 0 from GGUF (baked in) */
+	bool rope_interleaved; /* pairs (2i, 2i+1): GGUF llama files, whose q and k rows are permuted so */
+	float embed_scale;     /* 1, or sqrt(hidden) (Gemma); whoever embeds rounds it to the compute dtype */
+	float attn_scale;      /* of q . k: 1/sqrt(head_dim) or from query_pre_attn_scalar */
+	float attn_softcap, final_softcap;              /* 0: none */
+	bool *layer_is_sliding;                         /* [n_layers] */
+	uint32_t sliding_window;                        /* 0: none */
 	struct bmi_rope_config rope_full, rope_sliding; /* rope_sliding is used by sliding layers only */
-	bool has_dtype;           /* config.json names one */
+	bool has_dtype;                                 /* config.json names one */
 	enum bmi_dtype dtype;
 	const struct bmi_arch *arch; /* found by model_type */
-	void *ext;                /* the family's own numbers, made by its configure hook; NULL when it has none */
+	void *ext; /* the family's own numbers, made by its configure hook; NULL when it has none */
 	const struct bmi_json *json; /* the (text) config object, lent by its document: for arch hooks and size questions */
 };
 

@@ -12,31 +12,31 @@ enum { BMI_MAX_DIMS = 4 };
 #define BMI_NONE UINT32_MAX
 
 enum bmi_tensor_kind {
-	BMI_PARAM,             /* in the checkpoint, in the model's dtype */
-	BMI_BUFFER,            /* computed, not in the checkpoint (rotary tables, embed_scale): only counted by the planner */
+	BMI_PARAM,  /* in the checkpoint, in the model's dtype */
+	BMI_BUFFER, /* computed, not in the checkpoint (rotary tables, embed_scale): only counted */
 };
 
 struct bmi_tensor {
-	const char *name;       /* "model.layers.0.self_attn.q_proj.weight" */
-	uint32_t module;        /* index of the module that owns it */
+	const char *name; /* "model.layers.0.self_attn.q_proj.weight" */
+	uint32_t module;  /* index of the module that owns it */
 	enum bmi_tensor_kind kind;
-	bool own_dtype;         /* element type is `dtype`; else the requested dtype */
+	bool own_dtype; /* element type is `dtype`; else the requested dtype */
 	enum bmi_dtype dtype;
 	uint8_t n_dims;
 	uint64_t shape[BMI_MAX_DIMS]; /* slowest first */
 	uint64_t n_elements;
-	uint32_t tied_to;       /* index of the tensor this is a second name of, or BMI_NONE */
+	uint32_t tied_to; /* index of the tensor this is a second name of, or BMI_NONE */
 };
 
 struct bmi_module {
-	const char *name;       /* full dotted path; "" is the root */
-	const char *leaf;       /* last part of it */
-	const char *class_name; /* "LlamaDecoderLayer"; "" when it does not matter */
-	uint32_t parent;        /* BMI_NONE for the root */
-	uint32_t end;           /* descendants are self+1 .. end-1 */
+	const char *name;                 /* full dotted path; "" is the root */
+	const char *leaf;                 /* last part of it */
+	const char *class_name;           /* "LlamaDecoderLayer"; "" when it does not matter */
+	uint32_t parent;                  /* BMI_NONE for the root */
+	uint32_t end;                     /* descendants are self+1 .. end-1 */
 	uint32_t first_tensor, n_tensors; /* own tensors, parameters before buffers */
 	bool no_split;
-	uint32_t layer;         /* the decoder layer it belongs to, or BMI_NONE */
+	uint32_t layer; /* the decoder layer it belongs to, or BMI_NONE */
 };
 
 struct bmi_skel {
@@ -44,10 +44,13 @@ struct bmi_skel {
 	const struct bmi_config *cfg; /* lent; NULL for skeletons made for planning tests */
 	struct bmi_module *modules;
 	uint32_t n_modules;
-	struct bmi_tensor *tensors;   /* order of the state dict */
+	struct bmi_tensor *tensors; /* order of the state dict */
 	uint32_t n_tensors;
-	uint32_t *exec;               /* [n_exec] parameters in the order the forward reads them; a second name (tied_to)
-					 stands where it is read, its bytes are its source's */
+	/*
+	 * [n_exec] parameters in the order the forward reads them: the embedding, each layer, the final norm, the head. A
+	 * second name (tied_to) stands where it is read; its bytes are its source's.
+	 */
+	uint32_t *exec;
 	uint32_t n_exec;
 	struct bmi_skel_index *index; /* by name; private to model/ */
 };
@@ -65,15 +68,16 @@ struct bmi_skel_builder *bmi_skel_builder_new(void);
  * bmi_skel_finish() - close the root and check the tree; the builder is freed in every case. @cfg: lent, may be NULL.
  * Return: 0, -ENOMEM, -EINVAL (sizes that overflow, a tie to a tensor that is not there or of another shape).
  */
-struct bmi_skel;
-int bmi_skel_finish(struct bmi_skel_builder *b, const struct bmi_config *cfg, struct bmi_skel **ret, struct bmi_error *err);
+int bmi_skel_finish(struct bmi_skel_builder *b, const struct bmi_config *cfg, struct bmi_skel **ret,
+		    struct bmi_error *err);
 
 /* Open a child module named @leaf of the module now open; close it with bmi_skel_end(). */
 void bmi_skel_begin(struct bmi_skel_builder *b, const char *leaf, const char *class_name, bool no_split);
 void bmi_skel_end(struct bmi_skel_builder *b);
 /* An own parameter / buffer of the module now open; n_dims shape numbers follow. */
 void bmi_skel_param(struct bmi_skel_builder *b, const char *leaf, unsigned n_dims, ...);
-void bmi_skel_buffer(struct bmi_skel_builder *b, const char *leaf, bool own_dtype, enum bmi_dtype dtype, unsigned n_dims, ...);
+void bmi_skel_buffer(struct bmi_skel_builder *b, const char *leaf, bool own_dtype, enum bmi_dtype dtype,
+		     unsigned n_dims, ...);
 /* Shorthands: a module of one weight [rows][cols] (and bias [rows]); a norm of one weight [dim] (and bias). */
 void bmi_skel_linear(struct bmi_skel_builder *b, const char *leaf, uint64_t rows, uint64_t cols, bool bias);
 void bmi_skel_norm(struct bmi_skel_builder *b, const char *leaf, uint64_t dim, bool bias);
@@ -87,18 +91,18 @@ void bmi_skel_tie(struct bmi_skel_builder *b, const char *target, const char *so
 struct bmi_arch_keys {
 	const char *hidden, *intermediate, *layers, *heads, *kv_heads, *positions, *eps, *act;
 	uint32_t vocab_size, hidden_size;
-	uint32_t intermediate_size;   /* 0: four times hidden_size */
+	uint32_t intermediate_size; /* 0: four times hidden_size */
 	uint32_t n_layers, n_heads;
-	uint32_t n_kv_heads;          /* where the key is missing; 0, or JSON null: as many as heads */
-	uint32_t head_dim;            /* where the key is missing; 0, or JSON null: hidden_size / heads */
+	uint32_t n_kv_heads; /* where the key is missing; 0, or JSON null: as many as heads */
+	uint32_t head_dim;   /* where the key is missing; 0, or JSON null: hidden_size / heads */
 	uint32_t max_positions;
 	double norm_eps;
-	const char *act_word;         /* "silu" */
+	const char *act_word; /* "silu" */
 	bool tie;
-	bool has_layer_types;         /* reads `layer_types`; else the key is ignored, as the class does */
-	double rope_theta;            /* 0: no rotary embedding */
-	double rope_theta_sliding;    /* not 0: sliding layers have frequencies of their own (Gemma 3) */
-	double rope_partial;          /* share of head_dim that turns; 0: all of it, and another share is refused */
+	bool has_layer_types;      /* reads `layer_types`; else the key is ignored, as the class does */
+	double rope_theta;         /* 0: no rotary embedding */
+	double rope_theta_sliding; /* not 0: sliding layers have frequencies of their own (Gemma 3) */
+	double rope_partial; /* share of head_dim that turns; 0: all of it, and another share is refused */
 };
 
 /*
@@ -108,17 +112,18 @@ struct bmi_forward; /* arch/arch.h: what computes it; NULL while only planning i
 
 struct bmi_arch {
 	const char *model_type;
-	const char *class_name;        /* "LlamaForCausalLM" */
+	const char *class_name; /* "LlamaForCausalLM" */
 	/* read the family's own keys; the common ones are there already. -EINVAL, -EOPNOTSUPP with the key's name */
 	int (*configure)(const struct bmi_json *cfg, struct bmi_config *c, struct bmi_error *err);
 	void (*build)(const struct bmi_config *c, struct bmi_skel_builder *b);
-	/* parameters of one layer, then of the end, in the order the forward reads them; NULL-terminated, relative names */
+	/* parameters of one layer in the order the forward reads them, below the layer; NULL-terminated. NULL: tree order */
 	const char *const *exec_layer;
-	const char *layers_path;       /* "model.layers" */
-	const char *embed_name, *final_norm_name, *head_name; /* full module names: "model.embed_tokens", "model.norm", "lm_head" */
-	const char *const *ignored;    /* fnmatch(3) patterns of checkpoint tensors that are known and not needed; NULL-terminated */
-	const char *const (*gguf_names)[2]; /* {gguf, hf} patterns, "%u" is the layer; ends with {NULL, NULL}; NULL: no GGUF form */
-	const char *gguf_arch;         /* general.architecture, or NULL */
+	const char *layers_path;                              /* "model.layers" */
+	const char *embed_name, *final_norm_name, *head_name; /* full names: "model.embed_tokens", ... */
+	const char *const *ignored; /* fnmatch(3) patterns of checkpoint tensors not needed; NULL-terminated */
+	/* {gguf, hf} patterns, "%u" is the layer; ends with {NULL, NULL}; NULL: no GGUF form */
+	const char *const (*gguf_names)[2];
+	const char *gguf_arch; /* general.architecture, or NULL */
 	const struct bmi_forward *forward;
 	const struct bmi_arch_keys *keys;
 	/*

@@ -9,7 +9,13 @@
 typedef int32_t bmi_device;
 enum { BMI_DEVICE_CPU = -1, BMI_DEVICE_DISK = -2, BMI_DEVICE_MPS = -3, BMI_DEVICE_NONE = -4 };
 
-enum bmi_place_mode { BMI_PLACE_CUSTOM, BMI_PLACE_AUTO, BMI_PLACE_BALANCED, BMI_PLACE_BALANCED_LOW_0, BMI_PLACE_SEQUENTIAL };
+enum bmi_place_mode {
+	BMI_PLACE_CUSTOM,
+	BMI_PLACE_AUTO,
+	BMI_PLACE_BALANCED,
+	BMI_PLACE_BALANCED_LOW_0,
+	BMI_PLACE_SEQUENTIAL
+};
 
 /* Kinds of refusal, as programs see them (mount.bmifs --plan --json) and as the peer's cases name them. */
 enum bmi_place_error {
@@ -53,8 +59,8 @@ struct bmi_map {
  *
  * Return: 0, -EINVAL (syntax, unknown module, unknown or negative device), -ENOMEM.
  */
-int bmi_map_parse(const char *text, size_t n, bool complete, const struct bmi_skel *skel, struct bmi_map **ret,
-		  enum bmi_place_error *ret_kind, struct bmi_error *err);
+int bmi_map_parse(const char *text, size_t n, bool complete, const struct bmi_skel *skel,
+		  struct bmi_map **ret, enum bmi_place_error *ret_kind, struct bmi_error *err);
 void bmi_map_free(struct bmi_map *map);
 BMI_AUTO(bmi_map)
 
@@ -69,15 +75,15 @@ struct bmi_budget {
 };
 
 /** bmi_budget_parse() - the text of max_memory (lines `device: size`, `device=size:...` as mount option, or JSON). -EINVAL. */
-int bmi_budget_parse(const char *text, size_t n, bool complete, struct bmi_budget *ret, enum bmi_place_error *ret_kind,
-		     struct bmi_error *err);
+int bmi_budget_parse(const char *text, size_t n, bool complete, struct bmi_budget *ret,
+		     enum bmi_place_error *ret_kind, struct bmi_error *err);
 
 /** bmi_size_parse() - "10GiB", " 7 MB", "10gb": bytes, by the peer's rules; what is more than 64 bits hold is 2^64 - 1. -EINVAL. */
 int bmi_size_parse(const char *text, size_t n, uint64_t *ret_bytes, struct bmi_error *err);
 
 /** bmi_dtype_parse() - a word for a dtype: name, alias, "torch." prefix; *ret_auto for "auto" and "". -EINVAL, -EOPNOTSUPP. */
-int bmi_dtype_parse(const char *text, size_t n, enum bmi_dtype *ret, bool *ret_auto, enum bmi_place_error *ret_kind,
-		    struct bmi_error *err);
+int bmi_dtype_parse(const char *text, size_t n, enum bmi_dtype *ret, bool *ret_auto,
+		    enum bmi_place_error *ret_kind, struct bmi_error *err);
 
 /**
  * bmi_dtype_resolve() - the dtype that is meant, by the peer's order: what was asked for, else what config.json says, else
@@ -87,8 +93,8 @@ int bmi_dtype_parse(const char *text, size_t n, enum bmi_dtype *ret, bool *ret_a
  * @stored: [n] types as safetensors writes them ("BF16", "I8", "F8_E4M3"), in the byte order of the tensors' names.
  * Return: 0, -EINVAL (no such type, or not a floating one).
  */
-int bmi_dtype_resolve(const char *asked, const char *config, const char *const *stored, size_t n, enum bmi_dtype *ret,
-		      enum bmi_place_error *ret_kind, struct bmi_error *err);
+int bmi_dtype_resolve(const char *asked, const char *config, const char *const *stored, size_t n,
+		      enum bmi_dtype *ret, enum bmi_place_error *ret_kind, struct bmi_error *err);
 
 /* The answer. Plain data: it can be sent elsewhere. */
 struct bmi_plan {
@@ -113,8 +119,8 @@ struct bmi_plan {
  * Return: 0, -EINVAL (missing_params: all missing names are in the sentence), -ENODEV, -ENOMEM.
  */
 int bmi_place_plan(const struct bmi_skel *skel, enum bmi_dtype dtype, const struct bmi_map *map,
-		   const struct bmi_budget *budget, uint32_t n_gpus, struct bmi_plan **ret, enum bmi_place_error *ret_kind,
-		   struct bmi_error *err);
+		   const struct bmi_budget *budget, uint32_t n_gpus, struct bmi_plan **ret,
+		   enum bmi_place_error *ret_kind, struct bmi_error *err);
 void bmi_plan_free(struct bmi_plan *plan);
 BMI_AUTO(bmi_plan)
 
@@ -123,8 +129,9 @@ BMI_AUTO(bmi_plan)
  * says, else the shortest list of modules (in tree order) that tells the truth. For reports during a move.
  * @tensor_device: [skel->n_tensors].
  */
-int bmi_plan_entries_from(const struct bmi_skel *skel, const struct bmi_plan *plan, const bmi_device *tensor_device,
-			  struct bmi_arena *arena, struct bmi_map_entry **ret, uint32_t *ret_n);
+int bmi_plan_entries_from(const struct bmi_skel *skel, const struct bmi_plan *plan,
+			  const bmi_device *tensor_device, struct bmi_arena *arena,
+			  struct bmi_map_entry **ret, uint32_t *ret_n);
 
 /** bmi_map_print_json() - entries as the JSON object of hf_device_map, one a line; GPUs are integers. */
 int bmi_map_print_json(const struct bmi_map_entry *entries, uint32_t n, struct bmi_str *ret);
