@@ -220,6 +220,11 @@ static void test_cold_pages_are_not_left_behind(void **state)
 	unsigned n_left = 0;
 	void *map;
 
+	if (bmi_disk_is_cached(&(struct bmi_extent){ fd, 0, FILE_BYTES })) {
+		bmi_disk_close(disk);
+		close(fd);
+		skip(); /* a file system in memory: there is nothing to drop */
+	}
 	read_all(disk, fd);
 	map = mmap(NULL, FILE_BYTES, PROT_READ, MAP_SHARED, fd, 0);
 	assert_true(map != MAP_FAILED);

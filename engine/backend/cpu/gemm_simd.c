@@ -13,6 +13,7 @@ enum {
 	TOKENS = VEC_TILE_TOKENS,
 	TILE = ROWS * TOKENS * BMI_LANES, /* floats of one tile's sums */
 	PART_LANES = BMI_LANES / VEC_PARTS,
+	LINE = 64,
 };
 
 _Static_assert(BMI_GEMM_ROWS % ROWS == 0 && BMI_GEMM_TOKENS % TOKENS == 0 && BMI_GEMM_COLS % BMI_LANES == 0,
@@ -24,6 +25,7 @@ struct unit {
 	struct bmi_scratch *scratch;
 	uint32_t row0, row1, tok0, tok1;
 	uint32_t col0, n_cols; /* n_cols: of this block, rounded up to whole vectors; also the stride of both copies */
+	uint32_t next_rows;    /* rows of W that the caller's next block of rows has: 0 at the end */
 };
 
 VEC_INLINE void widen_row(float *to, const char *w, uint32_t n, const enum bmi_dtype dtype)
@@ -130,15 +132,62 @@ static void tile_finish(float *y, size_t ldy, const float *part, uint32_t n_rows
 	}
 }
 
+/*
+ * Asks for what the next block copies, a tile's share at a time: copying would otherwise wait for memory, while the tiles
+ * leave it idle. The next block is to the right, or at the left end of the rows below.
+ */
+struct ahead {
+	const char *p;        /* the row at hand */
+	size_t stride;
+	uint32_t n_rows, row_bytes, at; /* at: bytes of this row asked for */
+};
+
+VEC_INLINE void ask(struct ahead *next, uint32_t n_lines)
+{
+	for (; n_lines && next->n_rows; n_lines--) {
+		_mm_prefetch(next->p + next->at, _MM_HINT_T1);
+		next->at += LINE;
+		if (next->at >= next->row_bytes) {
+			next->at = 0;
+			next->p += next->stride;
+			next->n_rows--;
+		}
+	}
+}
+
+static struct ahead w_ahead(const struct unit *u, bool last)
+{
+	const struct bmi_mat *w = u->m->w;
+	const size_t elt = vec_dtype_bytes(w->dtype);
+	const uint32_t row0 = last ? u->row1 : u->row0, col0 = last ? 0 : u->col0 + u->n_cols;
+
+	return (struct ahead){ (const char *)w->data + row0 * w->stride_bytes + col0 * elt, w->stride_bytes,
+			       last ? u->next_rows : u->row1 - u->row0, u->n_cols * (uint32_t)elt, 0 };
+}
+
+static struct ahead x_ahead(const struct unit *u, bool last)
+{
+	const float *x = u->m->x + u->tok0 * u->m->ldx + u->col0 + u->n_cols;
+
+	return (struct ahead){ (const char *)x, u->m->ldx * sizeof(*x), last ? 0 : u->tok1 - u->tok0,
+			       u->n_cols * (uint32_t)sizeof(*x), 0 };
+}
+
 static void column_block(const struct unit *u, bool first, bool last)
 {
 	const uint32_t n_rows = u->row1 - u->row0, n_tok = u->tok1 - u->tok0;
+	const uint32_t n_tiles = ((n_rows + ROWS - 1) / ROWS) * ((n_tok + TOKENS - 1) / TOKENS);
+	struct ahead w = w_ahead(u, last), x = x_ahead(u, last);
+	const uint32_t w_lines = w.n_rows * w.row_bytes / LINE / n_tiles + 1;
+	const uint32_t x_lines = x.n_rows * x.row_bytes / LINE / n_tiles + 1;
 	float *part = u->scratch->gemm.part;
 
 	copy_w(u);
 	copy_x(u);
 	for (uint32_t r = 0; r < n_rows; r += ROWS)
 		for (uint32_t t = 0; t < n_tok; t += TOKENS, part += TILE) {
+			ask(&w, w_lines);
+			ask(&x, x_lines);
 			tile_block(part, u->scratch->gemm.w + (size_t)r * u->n_cols,
 				   u->scratch->gemm.x + (size_t)t * u->n_cols, u->n_cols, first);
 			if (last)
@@ -148,22 +197,32 @@ static void column_block(const struct unit *u, bool first, bool last)
 		}
 }
 
-void BMI_ISA(bmi_gemm)(const struct bmi_matmul *m, uint32_t row0, uint32_t row1, uint32_t tok0, uint32_t tok1,
-		       struct bmi_scratch *scratch)
+static void row_block(struct unit *u)
 {
-	struct unit u = { m, scratch, row0, row1, tok0, tok1, 0, 0 };
-	const uint32_t n_cols = m->w->n_cols, n_blocks = (n_cols + BMI_GEMM_COLS - 1) / BMI_GEMM_COLS;
-	const uint32_t even = n_blocks ? (n_cols + n_blocks - 1) / n_blocks : 0;
+	const uint32_t n_cols = u->m->w->n_cols, n_blocks = (n_cols + BMI_GEMM_COLS - 1) / BMI_GEMM_COLS;
+	const uint32_t even = (n_cols + n_blocks - 1) / n_blocks;
 	const uint32_t block = (even + BMI_LANES - 1) / BMI_LANES * BMI_LANES;
 
 	for (uint32_t c = 0; c < n_cols; c += block) {
 		const uint32_t left = n_cols - c;
 
-		u.col0 = c;
-		u.n_cols = left < block ? (left + BMI_LANES - 1) / BMI_LANES * BMI_LANES : block;
-		column_block(&u, c == 0, left <= block);
+		u->col0 = c;
+		u->n_cols = left < block ? (left + BMI_LANES - 1) / BMI_LANES * BMI_LANES : block;
+		column_block(u, c == 0, left <= block);
 	}
-	if (!n_cols)
+}
+
+void BMI_ISA(bmi_gemm)(const struct bmi_matmul *m, uint32_t row0, uint32_t row1, uint32_t tok0, uint32_t tok1,
+		       struct bmi_scratch *scratch)
+{
+	struct unit u = { .m = m, .scratch = scratch, .tok0 = tok0, .tok1 = tok1 };
+
+	for (u.row0 = row0; u.row0 < row1 && m->w->n_cols; u.row0 = u.row1) {
+		u.row1 = row1 - u.row0 < BMI_GEMM_ROWS ? row1 : u.row0 + BMI_GEMM_ROWS;
+		u.next_rows = row1 - u.row1 < BMI_GEMM_ROWS ? row1 - u.row1 : BMI_GEMM_ROWS;
+		row_block(&u);
+	}
+	if (!m->w->n_cols)
 		for (uint32_t t = tok0; t < tok1; t++)
 			memset(m->y + t * m->ldy + row0, 0, (row1 - row0) * sizeof(*m->y));
 }

@@ -23,7 +23,7 @@ struct bmi_matmul {
 
 enum {
 	BMI_LANES = 16,
-	BMI_GEMM_ROWS = 64,    /* weight rows in one unit of a prefill product */
+	BMI_GEMM_ROWS = 64,    /* weight rows that a prefill product widens at a time */
 	BMI_GEMM_TOKENS = 48,  /* tokens in one unit: a multiple of every set's register tile */
 	BMI_GEMM_COLS = 640,   /* columns in one step: 4 rows of W and 6 of X then share 32 KiB of L1 */
 	BMI_ATTN_ROWS = 12,    /* query rows that share one walk over the keys */
@@ -50,7 +50,7 @@ struct bmi_kernels {
 	const char *name;
 	/* Rows [row0, row1) of y for all tokens, reading w once from memory per few tokens: for decode. */
 	void (*matvec)(const struct bmi_matmul *m, uint32_t row0, uint32_t row1);
-	/* Rows [row0, row1) x tokens [tok0, tok1), at most BMI_GEMM_ROWS x BMI_GEMM_TOKENS: for prefill. Same bits. */
+	/* Rows [row0, row1) x tokens [tok0, tok1), at most BMI_GEMM_TOKENS of them: for prefill. Same bits. */
 	void (*gemm)(const struct bmi_matmul *m, uint32_t row0, uint32_t row1, uint32_t tok0, uint32_t tok1,
 		     struct bmi_scratch *scratch);
 	uint32_t gemm_min_tok; /* tokens from which gemm is the faster of the two */

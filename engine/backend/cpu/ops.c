@@ -12,6 +12,7 @@ enum {
 	PIECE_BYTES = 64 << 10,   /* weights in one piece of a decode product, at least and at most: prefetching needs */
 	PIECE_BYTES_MAX = 1 << 20,/* runs, sharing needs pieces */
 	PIECES_PER_THREAD = 4,
+	GEMM_ROWS_MAX = 512,
 	ROW_STEP = 4,             /* rows the decode kernels take at a time */
 	SMALL_ELEMENTS = 32 << 10,/* of an element-wise op: below, a join costs more than it gains */
 };
@@ -85,6 +86,10 @@ static int op_matmul(struct bmi_dev *dev, float *y, size_t ldy, const struct bmi
 		return 0;
 	}
 	p.n_tok_pieces = div_up(n_tok, BMI_GEMM_TOKENS);
+	if (p.n_tok_pieces == 1) { /* few tokens: long pieces, so that each prefetches its own rows */
+		p.rows = w->n_rows / (dev->n_threads * PIECES_PER_THREAD) / BMI_GEMM_ROWS * BMI_GEMM_ROWS;
+		p.rows = p.rows < BMI_GEMM_ROWS ? BMI_GEMM_ROWS : min_u32(p.rows, GEMM_ROWS_MAX);
+	}
 	p.tokens = div_up(div_up(n_tok, p.n_tok_pieces), 12) * 12; /* even pieces of whole register tiles */
 	p.n_tok_pieces = div_up(n_tok, p.tokens);
 	bmi_pool_run(dev->pool, gemm_piece, &p, div_up(w->n_rows, p.rows) * p.n_tok_pieces);

@@ -24,7 +24,7 @@ enum {
 	VEC_SCORE_ROWS = 1,  /* attention: query rows x 4 keys */
 	VEC_MIX_ROWS = 3,    /* attention: query rows x 2 vectors of V */
 	VEC_MIX_VECS = 2,
-	VEC_GEMM_MIN_TOKENS = 12,
+	VEC_GEMM_MIN_TOKENS = 7,
 };
 
 VEC_INLINE vec_part part_zero(void)

@@ -22,7 +22,7 @@ enum {
 	VEC_SCORE_ROWS = 6,  /* attention: query rows x 4 keys */
 	VEC_MIX_ROWS = 6,    /* attention: query rows x 4 vectors of V */
 	VEC_MIX_VECS = 4,
-	VEC_GEMM_MIN_TOKENS = 16,
+	VEC_GEMM_MIN_TOKENS = 7,
 };
 
 VEC_INLINE vec_part part_zero(void)
