@@ -50,13 +50,25 @@ static bool half_block_bytes(const struct bmi_config *cfg, enum bmi_dtype dtype,
 	       bmi_dtype_bytes(dtype, n, ret);
 }
 
+/* What a tier takes for a buffer at most: whole pages, and its own notes about it. */
+static bool buffer_cost(uint64_t size, uint64_t *ret)
+{
+	enum { PAGE = 4096, NOTES = 64 };
+	uint64_t unused;
+
+	if (!bmi_add(size, PAGE + NOTES, &unused))
+		return false;
+	*ret = bmi_align_up(size, PAGE) + NOTES;
+	return true;
+}
+
 uint64_t bmi_kv_need(const struct bmi_config *cfg, enum bmi_dtype dtype, uint32_t n_positions)
 {
 	const uint64_t n_blocks = ((uint64_t)n_positions + BMI_KV_BLOCK - 1) / BMI_KV_BLOCK;
 	uint64_t n;
 
-	if (!half_block_bytes(cfg, dtype, &n) || !bmi_mul(n, 2, &n) || !bmi_mul(n, cfg->n_layers, &n) ||
-	    !bmi_mul(n, n_blocks, &n))
+	if (!half_block_bytes(cfg, dtype, &n) || !bmi_mul(n, 2, &n) || !buffer_cost(n, &n) ||
+	    !bmi_mul(n, cfg->n_layers, &n) || !bmi_mul(n, n_blocks, &n))
 		return UINT64_MAX;
 	return n;
 }

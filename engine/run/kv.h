@@ -33,7 +33,7 @@ BMI_AUTO(bmi_kv)
 uint64_t bmi_kv_bytes(const struct bmi_kv *kv);
 enum bmi_dtype bmi_kv_dtype(const struct bmi_kv *kv);
 
-/** bmi_kv_need() - bytes one sequence of @n_positions takes, whole blocks; for budgets. Saturates at UINT64_MAX. */
+/** bmi_kv_need() - bytes that are enough for a sequence of @n_positions; for budgets. Saturates at UINT64_MAX. */
 uint64_t bmi_kv_need(const struct bmi_config *cfg, enum bmi_dtype dtype, uint32_t n_positions);
 
 /** bmi_seq_new() - a sequence without positions. Return: 0, -ENOMEM. */

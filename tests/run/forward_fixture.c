@@ -19,11 +19,10 @@ static void must(int r, const struct bmi_error *err)
 		fail_msg("%s (%d)", err->msg, r);
 }
 
-void model_place(struct model *m, enum placement placement, enum bmi_dtype dtype)
+void model_begin_move(struct model *m, enum placement placement, enum bmi_dtype dtype)
 {
 	bmi_device *device = calloc(m->skel->n_tensors, sizeof(*device));
 	struct bmi_error err = { 0 };
-	int r;
 
 	assert_non_null(device);
 	for (uint32_t i = 0; i < m->skel->n_tensors; i++) {
@@ -34,10 +33,18 @@ void model_place(struct model *m, enum placement placement, enum bmi_dtype dtype
 		device[i] = on_disk ? BMI_DEVICE_DISK : BMI_DEVICE_CPU;
 	}
 	must(bmi_residency_move_begin(m->res, device, dtype, &err), &err);
+	free(device);
+}
+
+void model_place(struct model *m, enum placement placement, enum bmi_dtype dtype)
+{
+	struct bmi_error err = { 0 };
+	int r;
+
+	model_begin_move(m, placement, dtype);
 	while ((r = bmi_residency_move_step(m->res, &err)) > 0)
 		;
 	must(r, &err);
-	free(device);
 }
 
 void model_open(struct model *m, const struct model_options *opt)

@@ -28,6 +28,8 @@ struct model_options {
 
 void model_open(struct model *m, const struct model_options *opt);
 void model_close(struct model *m);
+/* Only begin (bmi_residency_move_step() goes on), or move all the way. */
+void model_begin_move(struct model *m, enum placement placement, enum bmi_dtype dtype);
 void model_place(struct model *m, enum placement placement, enum bmi_dtype dtype);
 
 struct bmi_seq *model_new_seq(struct model *m);

@@ -332,6 +332,55 @@ static void test_ends_between_layers(void **state)
 	run_close(&plain);
 }
 
+/* Weights go to disk and come back one step before each layer, as prompts are processed. */
+struct mover {
+	struct model *m;
+	unsigned n_steps;
+};
+
+static int move_a_step(void *ctx, uint32_t layer)
+{
+	struct mover *mover = ctx;
+	struct bmi_error err = { 0 };
+	const int r = bmi_residency_move_step(mover->m->res, &err);
+
+	if (r < 0)
+		fail_msg("%s", err.msg);
+	mover->n_steps += r > 0;
+	return 0;
+}
+
+static void test_same_while_moving(void **state)
+{
+	enum { CHUNK = 5 };
+	struct run plain, other;
+	struct mover mover = { .m = &other.m };
+	struct bmi_error err = { 0 };
+
+	run_open(&plain, *state, BMI_BF16, 1, ALL_CPU);
+	run_prompt(&plain, PROMPT);
+	run_open(&other, *state, BMI_BF16, 1, ALL_CPU);
+	assert_int_equal(bmi_seq_reserve(other.seq, PROMPT, NULL), 0);
+	for (uint32_t at = 0; at < PROMPT; at += CHUNK) {
+		struct bmi_row rows[CHUNK];
+		const struct bmi_run_request req = { .rows = rows,
+						     .n_rows = CHUNK,
+						     .logits = other.logits + (size_t)at * other.vocab,
+						     .between_layers = move_a_step,
+						     .ctx = &mover };
+
+		for (uint32_t t = 0; t < CHUNK; t++)
+			rows[t] = (struct bmi_row){ other.seq, other.ids[at + t], at + t, true };
+		if (at % (2 * CHUNK) == 0)
+			model_begin_move(&other.m, at % (4 * CHUNK) ? ALL_CPU : ALL_DISK, BMI_BF16);
+		assert_int_equal(bmi_run_pass(other.m.run, &req, &err), 0);
+	}
+	assert_true(mover.n_steps >= 8);
+	check_same_bits(&plain, &other, "while moving");
+	run_close(&other);
+	run_close(&plain);
+}
+
 static void test_refuses_bad_rows(void **state)
 {
 	struct bmi_error err = { 0 };
@@ -381,6 +430,7 @@ static const struct {
 	{ "same bits from disk", test_same_on_disk, true },
 	{ "same bits with two threads", test_same_with_two_threads, true },
 	{ "same bits beside another", test_same_beside_another, true },
+	{ "same bits while weights move", test_same_while_moving, false },
 	{ "truncate and go on", test_truncate_and_go_on, false },
 	{ "ends between layers", test_ends_between_layers, false },
 	{ "refuses bad rows", test_refuses_bad_rows, false },
