@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Assumed bytes per second: GDDR6 of one card; two DDR4 channels at half their peak; one NVMe disk. */
@@ -190,21 +191,64 @@ static int print_json(const struct bmi_placement_view *v, const struct sums *s, 
 	return bmi_str_ok(ret) ? 0 : -ENOMEM;
 }
 
-static void print_row(const struct bmi_placement_view *v, const struct bmi_map_entry *e, uint64_t total,
+/* "model.layers." and 17 of "model.layers.17"; false when the name does not end in a number. */
+static bool split_number(const char *name, size_t *ret_prefix, uint32_t *ret_number)
+{
+	size_t n = strlen(name);
+
+	while (n && name[n - 1] >= '0' && name[n - 1] <= '9')
+		n--;
+	if (n == 0 || name[n - 1] != '.' || !name[n])
+		return false;
+	*ret_prefix = n;
+	*ret_number = (uint32_t)strtoul(name + n, NULL, 10);
+	return true;
+}
+
+/* How many entries from @i on are layers that follow one another on one device: they make one row. */
+static uint32_t count_run(const struct bmi_placement_view *v, uint32_t i)
+{
+	const struct bmi_map_entry *first = &v->entries[i];
+	uint32_t n = 1, from, number;
+	size_t prefix, other;
+
+	if (!split_number(first->module, &prefix, &from))
+		return 1;
+	for (; i + n < v->n_entries; n++) {
+		const struct bmi_map_entry *e = &v->entries[i + n];
+
+		if (e->device != first->device || !split_number(e->module, &other, &number) ||
+		    other != prefix || number != from + n || memcmp(e->module, first->module, prefix) != 0)
+			break;
+	}
+	return n;
+}
+
+static void print_row(const struct bmi_placement_view *v, uint32_t from, uint32_t n, uint64_t total,
 		      struct bmi_str *ret)
 {
-	char bar[25], dev[16];
+	const struct bmi_map_entry *first = &v->entries[from], *last = first + n - 1;
+	char bar[25], dev[16], name[160];
 	uint64_t bytes = 0;
-	unsigned n;
+	unsigned len;
 
-	for (uint32_t i = 0; i < v->skel->n_tensors; i++)
-		if (v->skel->tensors[i].kind == BMI_PARAM && is_below(v->skel->tensors[i].name, e->module))
-			bytes += bmi_skel_tensor_bytes(v->skel, i, v->dtype);
-	n = total ? (unsigned)(24.0 * (double)bytes / (double)total) : 0;
+	for (uint32_t i = 0; i < v->skel->n_tensors; i++) {
+		const struct bmi_tensor *t = &v->skel->tensors[i];
+
+		for (uint32_t k = 0; k < n && t->kind == BMI_PARAM; k++)
+			if (is_below(t->name, v->entries[from + k].module) &&
+			    v->tensor_device[i] == first->device)
+				bytes += bmi_skel_tensor_bytes(v->skel, i, v->dtype);
+	}
+	if (n > 1)
+		snprintf(name, sizeof(name), "%s to %s", first->module, strrchr(last->module, '.') + 1);
+	else
+		snprintf(name, sizeof(name), "%s", first->module[0] ? first->module : "(all)");
+	len = total ? (unsigned)(24.0 * (double)bytes / (double)total) : 0;
 	memset(bar, '#', sizeof(bar));
-	bar[n ? n : bytes > 0] = 0;
-	bmi_str_printf(ret, "%-36s %-5s %-9s %10.2f MiB  %s\n", e->module[0] ? e->module : "(all)",
-		       bmi_device_print(e->device, dev), bmi_dtype_name(v->dtype), (double)bytes / 0x1p20, bar);
+	bar[len ? len : bytes > 0] = 0;
+	bmi_str_printf(ret, "%-36s %-5s %-9s %10.2f MiB  %s\n", name, bmi_device_print(first->device, dev),
+		       bmi_dtype_name(v->dtype), (double)bytes / 0x1p20, bar);
 }
 
 static void print_devices(const struct bmi_placement_view *v, const struct sums *s, struct bmi_str *ret)
@@ -241,8 +285,10 @@ int bmi_placement_print(const struct bmi_placement_view *v, bool json, struct bm
 	for (uint32_t i = 0; i < s.n; i++)
 		total += s.dev[i].weights;
 	bmi_str_printf(ret, "%-36s %-5s %-9s %14s\n", "module", "on", "dtype", "weights");
-	for (uint32_t i = 0; i < v->n_entries; i++)
-		print_row(v, &v->entries[i], total, ret);
+	for (uint32_t i = 0, n; i < v->n_entries; i += n) {
+		n = count_run(v, i);
+		print_row(v, i, n, total, ret);
+	}
 	bmi_str_puts(ret, "\n");
 	print_devices(v, &s, ret);
 	bmi_str_printf(ret,
