@@ -4,7 +4,6 @@
 
 #include "bmi.h"
 
-#define FUSE_USE_VERSION 312
 #include <fuse3/fuse_log.h>
 
 #include <stdarg.h>

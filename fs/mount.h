@@ -15,7 +15,9 @@
 #include "log.h"
 #include "options.h"
 
+#ifndef FUSE_USE_VERSION
 #define FUSE_USE_VERSION 312
+#endif
 #include <fuse3/fuse_lowlevel.h>
 
 #include <pthread.h>

@@ -199,7 +199,11 @@ int bmi_session_status(struct bmi_session *ses, struct bmi_str *ret)
 	struct bmi_turn *t = bmi_session_last_turn(ses);
 	struct bmi_turn_info info = { 0 };
 	const char *state = "idle";
+	unsigned number;
 
+	pthread_mutex_lock(&ses->eng->lock);
+	number = ses->n_submitted;
+	pthread_mutex_unlock(&ses->eng->lock);
 	if (t) {
 		bmi_turn_info(t, &info);
 		state = !info.done                ? (info.n_bytes ? "generating" : "queued")
@@ -207,8 +211,8 @@ int bmi_session_status(struct bmi_session *ses, struct bmi_str *ret)
 			: info.code == -ECANCELED ? "cancelled"
 						  : "failed";
 	}
-	bmi_str_printf(ret, "turn: %u\n%s: %s\n", ses->n_submitted,
-		       ses == &ses->eng->root ? "turn_state" : "state", state);
+	bmi_str_printf(ret, "turn: %u\n%s: %s\n", number, ses == &ses->eng->root ? "turn_state" : "state",
+		       state);
 	bmi_turn_put(t);
 	return bmi_str_ok(ret) ? 0 : -ENOMEM;
 }
