@@ -357,13 +357,38 @@ static void test_gguf_shape(void **state)
 	gguf_refused("feed_forward_length\4\0\0\0\x40", "feed_forward_length\4\0\0\0\x41", 24, words);
 }
 
+static void test_no_weights(void **state)
+{
+	static const char *const words[] = { "config.json", "no weights", NULL };
+	struct bmi_ckpt *ckpt = NULL;
+	struct bmi_config *cfg = NULL;
+	struct bmi_skel *skel = NULL;
+	const struct bmi_ckpt_tensor *const *of = NULL;
+	struct bmi_error err = { 0 };
+	struct dir d;
+
+	(void)state;
+	dir_make(&d);
+	dir_puts(&d, "config.json", CONFIG(""));
+	assert_int_equal(bmi_ckpt_open(d.path, /* need_weights= */ false, &ckpt, &err), 0);
+	dir_remove(&d);
+	assert_int_equal(bmi_config_read(bmi_ckpt_config(ckpt), bmi_arch_find, &cfg, &err), 0);
+	assert_int_equal(bmi_skel_build(cfg, &skel, &err), 0);
+	assert_int_equal(bmi_ckpt_bind(ckpt, skel, &of, &err), -ENOENT);
+	assert_true(says(err.msg, words));
+	assert_null(of);
+	bmi_skel_free(skel);
+	bmi_config_free(cfg);
+	bmi_ckpt_close(ckpt);
+}
+
 int main(void)
 {
 	enum { N_ROWS = sizeof(rows) / sizeof(rows[0]) };
 	const struct CMUnitTest more[] = {
 		cmocka_unit_test(test_gguf_good),    cmocka_unit_test(test_gguf_unexpected),
 		cmocka_unit_test(test_gguf_missing), cmocka_unit_test(test_gguf_layer_spelled_00),
-		cmocka_unit_test(test_gguf_shape),
+		cmocka_unit_test(test_gguf_shape),   cmocka_unit_test(test_no_weights),
 	};
 	enum { N_MORE = sizeof(more) / sizeof(more[0]) };
 	struct CMUnitTest tests[N_ROWS + N_MORE];

@@ -9,6 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -355,6 +358,61 @@ static void test_row(void **state)
 	bmi_ckpt_close(ckpt);
 }
 
+/* 40 shards under a limit of open files, in a child: a lowered hard limit cannot be raised again. */
+static int open_40_shards(rlim_t soft, rlim_t hard, struct bmi_error *ret_err)
+{
+	bmi_auto_str index = { 0 };
+	struct dir d;
+	int pipe_fds[2], r = -1;
+
+	dir_make(&d);
+	dir_puts(&d, "config.json", "{}");
+	bmi_str_puts(&index, "{\"weight_map\":{");
+	for (unsigned i = 0; i < 40; i++) {
+		bmi_auto_str header = { 0 };
+		char name[32];
+
+		snprintf(name, sizeof(name), "s%02u.safetensors", i);
+		bmi_str_printf(&header, "{\"t%u\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}",
+			       i);
+		dir_put_st(&d, name, header.bytes, 8);
+		bmi_str_printf(&index, "%s\"t%u\":\"%s\"", i ? "," : "", i, name);
+	}
+	bmi_str_puts(&index, "}}");
+	dir_puts(&d, "model.safetensors.index.json", index.bytes);
+	assert_int_equal(pipe(pipe_fds), 0);
+	if (fork() == 0) {
+		const struct rlimit lim = { soft, hard };
+		struct bmi_ckpt *ckpt = NULL;
+
+		memset(ret_err, 0, sizeof(*ret_err));
+		setrlimit(RLIMIT_NOFILE, &lim);
+		r = bmi_ckpt_open(d.path, true, &ckpt, ret_err);
+		ret_err->code = r;
+		r = write(pipe_fds[1], ret_err, sizeof(*ret_err)) == sizeof(*ret_err);
+		bmi_ckpt_close(ckpt);
+		_exit(!r);
+	}
+	assert_int_equal(read(pipe_fds[0], ret_err, sizeof(*ret_err)), sizeof(*ret_err));
+	wait(NULL);
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+	dir_remove(&d);
+	return ret_err->code;
+}
+
+static void test_many_shards(void **state)
+{
+	static const char *const words[] = { "index.json", "40 shards", "limit is 30", NULL };
+	struct bmi_error err;
+
+	(void)state;
+	assert_int_equal(open_40_shards(20, 1024, &err), 0);
+	assert_int_equal(open_40_shards(20, 60, &err), 0); /* fewer than we would like, but enough */
+	assert_int_equal(open_40_shards(20, 30, &err), -EMFILE);
+	assert_true(says(err.msg, words));
+}
+
 static void test_generation_config(void **state)
 {
 	struct bmi_ckpt *ckpt = NULL;
@@ -375,11 +433,12 @@ static void test_generation_config(void **state)
 int main(void)
 {
 	enum { N_ROWS = sizeof(rows) / sizeof(rows[0]) };
-	struct CMUnitTest tests[N_ROWS + 1];
+	struct CMUnitTest tests[N_ROWS + 2];
 
 	for (size_t i = 0; i < N_ROWS; i++)
 		tests[i] =
 			(struct CMUnitTest){ rows[i].name, test_row, NULL, NULL, (void *)(uintptr_t)&rows[i] };
 	tests[N_ROWS] = (struct CMUnitTest)cmocka_unit_test(test_generation_config);
-	return _cmocka_run_group_tests("directories", tests, N_ROWS + 1, NULL, NULL);
+	tests[N_ROWS + 1] = (struct CMUnitTest)cmocka_unit_test(test_many_shards);
+	return _cmocka_run_group_tests("directories", tests, N_ROWS + 2, NULL, NULL);
 }

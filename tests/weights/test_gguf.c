@@ -206,6 +206,16 @@ static void make_nested_100000(struct bmi_str *s)
 	nested(s, 100000);
 }
 
+static void make_nested_kind(struct bmi_str *s)
+{
+	bmi_auto_str kv = { 0 };
+
+	put_array(&kv, 9, 1);
+	put_u32(&kv, 256); /* 0 as a byte */
+	put_u64(&kv, 0);
+	put_llama_and(s, &kv);
+}
+
 static void make_name_long(struct bmi_str *s)
 {
 	put_gguf_head(s, 3, 1, 0);
@@ -335,7 +345,7 @@ static const struct row rows[] = {
 	{ "good: alignment 16", 0, { 0 }, make_alignment_16 },
 	{ "good: bytes behind the last tensor", 0, { 0 }, make_gap },
 	{ "another magic", -EINVAL, { "m.gguf", "GGML", "no GGUF" }, make_magic },
-	{ "version 1", -EOPNOTSUPP, { "m.gguf", "version 1" }, make_v1 },
+	{ "version 1", -EOPNOTSUPP, { "m.gguf", "version 1", "convert the model again" }, make_v1 },
 	{ "version 4", -EOPNOTSUPP, { "m.gguf", "version 4" }, make_v4 },
 	{ "big-endian", -EOPNOTSUPP, { "m.gguf", "big-endian", "convert" }, make_big_endian },
 	{ "a Git LFS pointer", -EINVAL, { "m.gguf", "git lfs pull" }, make_lfs },
@@ -359,6 +369,7 @@ static const struct row rows[] = {
 	{ "2^62 strings", -EINVAL, { "x.y" }, make_strings_long },
 	{ "arrays 5 deep", -EINVAL, { "x.y", "deeper than 4" }, make_nested_5 },
 	{ "arrays 100000 deep", -EINVAL, { "x.y", "deeper than 4" }, make_nested_100000 },
+	{ "an array in an array of no kind", -EINVAL, { "x.y", "256" }, make_nested_kind },
 	{ "a tensor's name of 2^63 bytes", -EINVAL, { "tensor 0", "9223372036854775808" }, make_name_long },
 	{ "a tensor without a name", -EINVAL, { "tensor 11", "0 bytes" }, make_name_empty },
 	{ "a tensor's name that is not UTF-8", -EINVAL, { "tensor 11", "k\\xe4se" }, make_name_latin1 },
@@ -411,6 +422,26 @@ static void test_row(void **state)
 	bmi_ckpt_close(ckpt);
 }
 
+/* A header of more than 1 GiB is refused before it is read: the file is a hole. */
+static void test_long_header(void **state)
+{
+	static const char *const words[] = { "'m.gguf'", "x.y", "1073741824", NULL };
+	struct bmi_ckpt *ckpt = NULL;
+	struct bmi_error err = { 0 };
+	bmi_auto_str s = { 0 };
+	struct dir d;
+
+	(void)state;
+	put_gguf_head(&s, 3, 0, 1);
+	put_array(&s, 10, (1ull << 30) / 8);
+	dir_make(&d);
+	dir_put(&d, "m.gguf", s.bytes, s.n);
+	dir_cut(&d, "m.gguf", 1ull << 31);
+	assert_int_equal(bmi_ckpt_open(d.path, true, &ckpt, &err), -EINVAL);
+	assert_true(says(err.msg, words));
+	dir_remove(&d);
+}
+
 /* Up to the end of the last tensor's data every byte is needed. */
 static void test_every_cut(void **state)
 {
@@ -438,11 +469,12 @@ static void test_every_cut(void **state)
 int main(void)
 {
 	enum { N_ROWS = sizeof(rows) / sizeof(rows[0]) };
-	struct CMUnitTest tests[N_ROWS + 1];
+	struct CMUnitTest tests[N_ROWS + 2];
 
 	for (size_t i = 0; i < N_ROWS; i++)
 		tests[i] =
 			(struct CMUnitTest){ rows[i].name, test_row, NULL, NULL, (void *)(uintptr_t)&rows[i] };
 	tests[N_ROWS] = (struct CMUnitTest)cmocka_unit_test(test_every_cut);
-	return _cmocka_run_group_tests("gguf", tests, N_ROWS + 1, NULL, NULL);
+	tests[N_ROWS + 1] = (struct CMUnitTest)cmocka_unit_test(test_long_header);
+	return _cmocka_run_group_tests("gguf", tests, N_ROWS + 2, NULL, NULL);
 }

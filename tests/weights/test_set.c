@@ -106,6 +106,11 @@ static void make_fifo(const struct dir *d)
 	dir_fifo(d, PART2);
 }
 
+static void make_many(const struct dir *d)
+{
+	put_part(d, "m-00001-of-10000.gguf", 0, 10000, 0, 5, LLAMA_N_TENSORS);
+}
+
 struct set_row {
 	const char *name;
 	int code;
@@ -126,6 +131,7 @@ static const struct set_row set_rows[] = {
 	{ "set: a tensor in both parts", -EINVAL, { "'blk.0.attn_v.weight'", PART1, PART2 }, NULL, make_twice },
 	{ "set: another number of tensors", -EINVAL, { "split.tensors.count is 99", "11" }, NULL, make_total },
 	{ "set: a part renamed to a whole model", -EINVAL, { "model.gguf", "split.count is 2" }, NULL, make_renamed },
+	{ "set: 10000 parts", -EINVAL, { "m-00001-of-10000.gguf", "10000", "9999" }, NULL, make_many },
 	{ "set: two models", -EINVAL, { PART1, "n-00001-of-00001.gguf", "several" }, NULL, make_two_sets },
 };
 
@@ -164,7 +170,9 @@ struct kv {
 struct config_row {
 	const char *name, *arch;
 	struct kv kvs[8];
-	const char *json; /* must be in the config's text, as an object whose members are equal */
+	const char *json;     /* the wanted members; or */
+	const char *words[4]; /* of the refusal */
+	int code;
 };
 
 static const struct config_row config_rows[] = {
@@ -257,6 +265,40 @@ static const struct config_row config_rows[] = {
 	    { "gemma3.attention.sliding_window", 'u', 512 },
 	    { "gemma3.attention.sliding_window_pattern", 'b', 2 } },
 	  "{\"layer_types\":[\"sliding_attention\",\"full_attention\"]}" },
+	{ "config: gemma 3, fewer layers listed",
+	  "gemma3",
+	  { { "gemma3.attention.key_length", 'u', 16 },
+	    { "gemma3.attention.sliding_window", 'u', 512 },
+	    { "gemma3.attention.sliding_window_pattern", 'b', 1 } },
+	  NULL,
+	  { "sliding_window_pattern", "1 entries", "2 layers" },
+	  -EINVAL },
+	{ "config: gemma 3, pattern 0",
+	  "gemma3",
+	  { { "gemma3.attention.key_length", 'u', 16 },
+	    { "gemma3.attention.sliding_window", 'u', 512 },
+	    { "gemma3.attention.sliding_window_pattern", 'u', 0 } },
+	  NULL,
+	  { "sliding_window_pattern" },
+	  -EINVAL },
+	{ "config: gemma 3, no length of a head",
+	  "gemma3",
+	  { { "gemma3.attention.sliding_window", 'u', 512 } },
+	  NULL,
+	  { "'gemma3.attention.key_length'", "missing" },
+	  -EINVAL },
+	{ "config: gemma 3, no window",
+	  "gemma3",
+	  { { "gemma3.attention.key_length", 'u', 16 } },
+	  NULL,
+	  { "'gemma3.attention.sliding_window'", "missing" },
+	  -EINVAL },
+	{ "config: keys and values of two lengths",
+	  "llama",
+	  { { "llama.attention.key_length", 'u', 16 }, { "llama.attention.value_length", 'u', 32 } },
+	  NULL,
+	  { "16", "32" },
+	  -EOPNOTSUPP },
 };
 
 static void put_kv(struct bmi_str *s, const struct kv *kv)
@@ -349,6 +391,14 @@ static void test_config(void **state)
 	dir_put(&d, "m.gguf", s.bytes, s.n);
 	r = bmi_ckpt_open(d.path, true, &ckpt, &err);
 	dir_remove(&d);
+	if (row->code) {
+		const char *words[5] = { 0 };
+
+		memcpy(words, row->words, sizeof(row->words));
+		assert_int_equal(r, row->code);
+		assert_true(says(err.msg, words));
+		return;
+	}
 	if (r < 0)
 		fail_msg("%s", err.msg);
 	assert_int_equal(bmi_json_parse(row->json, strlen(row->json), &want, &err), 0);
