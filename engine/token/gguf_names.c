@@ -50,6 +50,64 @@ static const struct bmi_tok_gguf_pre pres[] = {
 	{ "hunyuan", { QWEN2 }, false, false },
 };
 
+/* Control tokens, whatever their type says: ends of turns and texts, and filling in the middle. */
+static const char *const control_names[] = {
+	/* the end of a turn or a text */
+	"<|eot_id|>",
+	"<|im_end|>",
+	"<|end|>",
+	"<|return|>",
+	"<|call|>",
+	"<|flush|>",
+	"<|calls|>",
+	"<end_of_turn>",
+	"<|endoftext|>",
+	"</s>",
+	"<|eom_id|>",
+	"<EOT>",
+	"_<EOT>",
+	"[EOT]",
+	"[EOS]",
+	"<|end_of_text|>",
+	"<end_of_utterance>",
+	"<eos>",
+	"<turn|>",
+	"<｜end▁of▁sentence｜>",
+	/* filling in the middle */
+	"<|fim_prefix|>",
+	"<fim-prefix>",
+	"<fim_prefix>",
+	"<｜fim▁begin｜>",
+	"<PRE>",
+	"▁<PRE>",
+	"<|code_prefix|>",
+	"<|fim_suffix|>",
+	"<fim-suffix>",
+	"<fim_suffix>",
+	"<｜fim▁hole｜>",
+	"<SUF>",
+	"▁<SUF>",
+	"<|code_suffix|>",
+	"<|fim_middle|>",
+	"<fim-middle>",
+	"<fim_middle>",
+	"<｜fim▁end｜>",
+	"<MID>",
+	"▁<MID>",
+	"<|code_middle|>",
+	"<|fim_pad|>",
+	"<fim-pad>",
+	"<fim_pad>",
+	"<PAD>",
+	"[PAD]",
+	"<|fim_repo|>",
+	"<|repo_name|>",
+	"<fim-repo>",
+	"<REPO>",
+	"<reponame>",
+	"<|file_sep|>",
+};
+
 const struct bmi_tok_gguf_pre *bmi_tok_gguf_find_pre(const char *name)
 {
 	for (size_t i = 0; i < BMI_ARRAY_LEN(pres); i++)
@@ -60,65 +118,8 @@ const struct bmi_tok_gguf_pre *bmi_tok_gguf_find_pre(const char *name)
 
 bool bmi_tok_gguf_is_control(struct bmi_tok_text text)
 {
-	static const char *const names[] = {
-		/* the end of a turn or a text */
-		"<|eot_id|>",
-		"<|im_end|>",
-		"<|end|>",
-		"<|return|>",
-		"<|call|>",
-		"<|flush|>",
-		"<|calls|>",
-		"<end_of_turn>",
-		"<|endoftext|>",
-		"</s>",
-		"<|eom_id|>",
-		"<EOT>",
-		"_<EOT>",
-		"[EOT]",
-		"[EOS]",
-		"<|end_of_text|>",
-		"<end_of_utterance>",
-		"<eos>",
-		"<turn|>",
-		"<｜end▁of▁sentence｜>",
-		/* filling in the middle */
-		"<|fim_prefix|>",
-		"<fim-prefix>",
-		"<fim_prefix>",
-		"<｜fim▁begin｜>",
-		"<PRE>",
-		"▁<PRE>",
-		"<|code_prefix|>",
-		"<|fim_suffix|>",
-		"<fim-suffix>",
-		"<fim_suffix>",
-		"<｜fim▁hole｜>",
-		"<SUF>",
-		"▁<SUF>",
-		"<|code_suffix|>",
-		"<|fim_middle|>",
-		"<fim-middle>",
-		"<fim_middle>",
-		"<｜fim▁end｜>",
-		"<MID>",
-		"▁<MID>",
-		"<|code_middle|>",
-		"<|fim_pad|>",
-		"<fim-pad>",
-		"<fim_pad>",
-		"<PAD>",
-		"[PAD]",
-		"<|fim_repo|>",
-		"<|repo_name|>",
-		"<fim-repo>",
-		"<REPO>",
-		"<reponame>",
-		"<|file_sep|>",
-	};
-
-	for (size_t i = 0; i < BMI_ARRAY_LEN(names); i++)
-		if (strlen(names[i]) == text.n && !memcmp(names[i], text.bytes, text.n))
+	for (size_t i = 0; i < BMI_ARRAY_LEN(control_names); i++)
+		if (strlen(control_names[i]) == text.n && !memcmp(control_names[i], text.bytes, text.n))
 			return true;
 	return false;
 }

@@ -88,6 +88,21 @@ static int four_hex(struct scan *s)
 	return bmi_str_printf(s->ret, "\\x{%.4s}", s->p - 4);
 }
 
+/* \xHH or \x{H...} */
+static int hex(struct scan *s)
+{
+	const bool braces = s->p < s->end && *s->p == '{';
+	const char *from = s->p + braces;
+	const char *p = from;
+
+	while (p < s->end && p < from + (braces ? 8 : 2) && is_hex(*p))
+		p++;
+	if (p == from || (braces && (p == s->end || *p != '}')))
+		return refuse(s, "\\x without digits");
+	s->p = p + braces;
+	return bmi_str_printf(s->ret, "\\x{%.*s}", (int)(p - from), from);
+}
+
 /* A shorthand set: bare inside a set, else in brackets. */
 static int put_set(struct scan *s, const char *set, const char *negated, const char *name)
 {
@@ -124,9 +139,7 @@ static int escape(struct scan *s)
 	case 'u':
 		return four_hex(s);
 	case 'x':
-		if (s->p < s->end && (*s->p == '{' || is_hex(*s->p)))
-			return bmi_str_puts(s->ret, "\\x");
-		return refuse(s, "\\x without digits");
+		return hex(s);
 	case 'A':
 	case 'z':
 	case 'Z':
