@@ -62,7 +62,8 @@ void kcheck_fill(struct kcheck *kc, float *x, size_t n, enum kc_fill fill)
 		x[kcheck_random(kc) % n] = 1e4f;
 }
 
-void kcheck_fill_dtype(struct kcheck *kc, void *dst, enum bmi_dtype dtype, float *ret_exact, size_t n, enum kc_fill fill)
+void kcheck_fill_dtype(struct kcheck *kc, void *dst, enum bmi_dtype dtype, float *ret_exact, size_t n,
+		       enum kc_fill fill)
 {
 	/* float16 ends at 65504 and 2^-24: its extremes are others */
 	kcheck_fill(kc, ret_exact, n, dtype == BMI_F16 && fill == KC_HUGE ? KC_NORMAL : fill);
@@ -99,8 +100,8 @@ void kcheck_close(struct kcheck *kc, double want, double got, double bound, cons
 	if (fabs(got - want) <= bound || kc->failed)
 		return;
 	kc->failed = true;
-	snprintf(kc->why, sizeof(kc->why), "%s[%zu]: got %.9g, want %.17g, off by %.3g, bound %.3g", what, i, got, want,
-		 fabs(got - want), bound);
+	snprintf(kc->why, sizeof(kc->why), "%s[%zu]: got %.9g, want %.17g, off by %.3g, bound %.3g", what, i,
+		 got, want, fabs(got - want), bound);
 }
 
 void kcheck_same(struct kcheck *kc, const float *want, const float *got, size_t n, const char *what)
@@ -108,7 +109,8 @@ void kcheck_same(struct kcheck *kc, const float *want, const float *got, size_t 
 	for (size_t i = 0; i < n && !kc->failed; i++)
 		if (memcmp(&want[i], &got[i], sizeof(*got)) != 0 && !(isnan(want[i]) && isnan(got[i]))) {
 			kc->failed = true;
-			snprintf(kc->why, sizeof(kc->why), "%s[%zu]: got %a, want the bits of %a", what, i, got[i], want[i]);
+			snprintf(kc->why, sizeof(kc->why), "%s[%zu]: got %a, want the bits of %a", what, i,
+				 got[i], want[i]);
 		}
 }
 

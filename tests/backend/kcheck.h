@@ -13,7 +13,7 @@ struct kcheck {
 	unsigned n_lines, n_failed;
 	const struct bmi_kernels *sets[BMI_KERNELS_MAX];
 	unsigned n_sets;
-	bool failed;       /* the line under way */
+	bool failed; /* the line under way */
 	char why[256];
 };
 
@@ -35,7 +35,8 @@ uint32_t kcheck_random(struct kcheck *kc);
 void kcheck_fill(struct kcheck *kc, float *x, size_t n, enum kc_fill fill);
 
 /** kcheck_fill_dtype() - the same, rounded to @dtype at @dst; @ret_exact gets the rounded values. */
-void kcheck_fill_dtype(struct kcheck *kc, void *dst, enum bmi_dtype dtype, float *ret_exact, size_t n, enum kc_fill fill);
+void kcheck_fill_dtype(struct kcheck *kc, void *dst, enum bmi_dtype dtype, float *ret_exact, size_t n,
+		       enum kc_fill fill);
 
 /** kcheck_alloc() - @size bytes that end exactly where memory ends: one byte further is a fault. Never freed. */
 void *kcheck_alloc(size_t size);

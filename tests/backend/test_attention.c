@@ -52,14 +52,14 @@ static void cache_init(struct cache *c, const struct shape *s)
 static void round_to(float *dst, const float *src, size_t n, enum bmi_dtype dtype)
 {
 	for (size_t i = 0; i < n; i++)
-		dst[i] = dtype == BMI_F32 ? src[i] :
-			 dtype == BMI_F16 ? bmi_f32_from_f16(bmi_f16_from_f32(src[i])) :
-					    bmi_f32_from_bf16(bmi_bf16_from_f32(src[i]));
+		dst[i] = dtype == BMI_F32   ? src[i]
+			 : dtype == BMI_F16 ? bmi_f32_from_f16(bmi_f16_from_f32(src[i]))
+					    : bmi_f32_from_bf16(bmi_bf16_from_f32(src[i]));
 }
 
 /* Stores positions [0, n) through the op under test. */
-static void cache_store(struct kcheck *kc, struct bmi_dev *dev, struct cache *c, const struct shape *s, uint32_t n,
-			enum kc_fill fill)
+static void cache_store(struct kcheck *kc, struct bmi_dev *dev, struct cache *c, const struct shape *s,
+			uint32_t n, enum kc_fill fill)
 {
 	const size_t row = (size_t)s->kv_heads * s->dim;
 	float *k = kcheck_alloc(n * row * 4), *v = kcheck_alloc(n * row * 4);
@@ -86,10 +86,11 @@ static void cache_store(struct kcheck *kc, struct bmi_dev *dev, struct cache *c,
  * denominator add one rounding a key, twice where not fused, and one a block. So: (4 e + 4 u m + (4 keys + 30) u) times the
  * weighted mean of |v|.
  */
-static void check_row(struct kcheck *kc, const struct shape *s, const struct cache *c, const float *q, const float *out,
-		      uint32_t head, uint32_t pos)
+static void check_row(struct kcheck *kc, const struct shape *s, const struct cache *c, const float *q,
+		      const float *out, uint32_t head, uint32_t pos)
 {
-	const uint32_t kv_head = head / (s->heads / s->kv_heads), first = s->window && pos >= s->window ? pos - s->window + 1 : 0;
+	const uint32_t kv_head = head / (s->heads / s->kv_heads),
+		       first = s->window && pos >= s->window ? pos - s->window + 1 : 0;
 	const size_t row = (size_t)s->kv_heads * s->dim;
 	const float scale = 0.3f;
 	double p[POSITIONS], max = -INFINITY, sum = 0, m = 0, rel;
@@ -111,7 +112,8 @@ static void check_row(struct kcheck *kc, const struct shape *s, const struct cac
 	}
 	for (uint32_t i = first; i <= pos; i++)
 		sum += p[i] = exp(p[i] - max);
-	rel = (4 * (2 * (s->dim / 16 + 1) + 7) * m + 4 * m + 24 * s->softcap + 4 * (pos - first + 1) + 30) * KC_U;
+	rel = (4 * (2 * (s->dim / 16 + 1) + 7) * m + 4 * m + 24 * s->softcap + 4 * (pos - first + 1) + 30) *
+	      KC_U;
 	for (uint32_t d = 0; d < s->dim; d++) {
 		double want = 0, mag = 0;
 
@@ -128,7 +130,8 @@ static void check_row(struct kcheck *kc, const struct shape *s, const struct cac
 /* A few tokens of several sequences, at the ends of blocks and of what is stored; then the fused sets bit by bit. */
 static void check_shape(struct kcheck *kc, const struct shape *s)
 {
-	static const uint32_t at[] = { 0, 1, 2, 62, 63, 64, 65, 66, 67, 68, 127, 128, 200, 201, 202, 203, 204, 205, 330 };
+	static const uint32_t at[] = { 0,   1,   2,   62,  63,  64,  65,  66,  67, 68,
+				       127, 128, 200, 201, 202, 203, 204, 205, 330 };
 	enum { N = SEQUENCES * (sizeof(at) / sizeof(at[0])) };
 	const size_t row = (size_t)s->heads * s->dim;
 	float *q = kcheck_alloc(N * row * 4), *out = kcheck_alloc(N * row * 4), *fused = NULL;
@@ -138,7 +141,8 @@ static void check_shape(struct kcheck *kc, const struct shape *s)
 		struct bmi_kv_table tables[N];
 		struct cache cache[SEQUENCES];
 		uint32_t pos[N];
-		struct bmi_attn a = { out, q, tables, pos, N, s->heads, s->kv_heads, s->dim, s->window, 0.3f, s->softcap, s->dtype };
+		struct bmi_attn a = { out,         q,      tables,    pos,  N,          s->heads,
+				      s->kv_heads, s->dim, s->window, 0.3f, s->softcap, s->dtype };
 		struct bmi_dev *dev;
 
 		kc->state = state;
@@ -170,8 +174,9 @@ static void check_shape(struct kcheck *kc, const struct shape *s)
 			free(cache[i].wide_v);
 		}
 		bmi_backend_cpu.close(dev);
-		kcheck_line(kc, "attention %s %s %u/%u heads of %u, window %u, softcap %g", bmi_dtype_name(s->dtype),
-			    kc->sets[k]->name, s->heads, s->kv_heads, s->dim, s->window, s->softcap);
+		kcheck_line(kc, "attention %s %s %u/%u heads of %u, window %u, softcap %g",
+			    bmi_dtype_name(s->dtype), kc->sets[k]->name, s->heads, s->kv_heads, s->dim,
+			    s->window, s->softcap);
 	}
 	free(fused);
 }

@@ -136,7 +136,8 @@ static void narrows_specials(void **state)
 /* 1 + 2^-8 is the midpoint of two bfloat16; a hair above it that float32 cannot hold must still round up. */
 static void rounds_doubles_once(void **state)
 {
-	const double in[] = { 1 + 0x1p-8, 1 + 0x1p-8 + 0x1p-40, -(1 + 0x1p-8 + 0x1p-40), 1 + 3 * 0x1p-8 - 0x1p-40, 1e300 };
+	const double in[] = { 1 + 0x1p-8, 1 + 0x1p-8 + 0x1p-40, -(1 + 0x1p-8 + 0x1p-40),
+			      1 + 3 * 0x1p-8 - 0x1p-40, 1e300 };
 	const uint16_t want[] = { 0x3f80, 0x3f81, 0xbf81, 0x3f81, 0x7f80 };
 	float f[BMI_ARRAY_LEN(in)];
 	uint16_t got[BMI_ARRAY_LEN(in)];
@@ -162,17 +163,27 @@ static void refuses(void **state)
 	assert_int_equal(bmi_cpu_convert(dst, BMI_F32, half, BMI_F16, 0), 0);
 }
 
-#define QUANT(type)                                                                                                      \
-	{                                                                                                                \
-		"decodes " #type, check_quant, NULL, NULL, (void *)(uintptr_t)BMI_##type                                 \
+#define QUANT(type)                                                                      \
+	{                                                                                \
+		"decodes " #type, check_quant, NULL, NULL, (void *)(uintptr_t)BMI_##type \
 	}
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		QUANT(Q4_0), QUANT(Q4_1), QUANT(Q5_0), QUANT(Q5_1), QUANT(Q8_0), QUANT(Q4_K), QUANT(Q5_K), QUANT(Q6_K),
-		cmocka_unit_test(narrows_to_bf16), cmocka_unit_test(narrows_to_f16), cmocka_unit_test(narrows_specials),
-		cmocka_unit_test(rounds_doubles_once), cmocka_unit_test(refuses),
+		QUANT(Q4_0),
+		QUANT(Q4_1),
+		QUANT(Q5_0),
+		QUANT(Q5_1),
+		QUANT(Q8_0),
+		QUANT(Q4_K),
+		QUANT(Q5_K),
+		QUANT(Q6_K),
+		cmocka_unit_test(narrows_to_bf16),
+		cmocka_unit_test(narrows_to_f16),
+		cmocka_unit_test(narrows_specials),
+		cmocka_unit_test(rounds_doubles_once),
+		cmocka_unit_test(refuses),
 	};
 
 	golden = argc > 1 ? argv[1] : "quants.tsv";

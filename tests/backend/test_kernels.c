@@ -68,13 +68,15 @@ static void product_check(struct kcheck *kc, const struct product *p)
 			double sum = 0, mag = 0;
 
 			for (uint32_t c = 0; c < p->cols; c++) {
-				const double v = (double)p->wide[(size_t)r * p->cols + c] * p->x[(size_t)t * p->cols + c];
+				const double v = (double)p->wide[(size_t)r * p->cols + c] *
+						 p->x[(size_t)t * p->cols + c];
 
 				sum += v;
 				mag += fabs(v);
 			}
-			kcheck_close(kc, sum, p->y[t * ldy + r], (2 * (p->cols / 16 + 1) + 4) * KC_U * mag + p->cols * 0x1p-149,
-				     "y", t * ldy + r);
+			kcheck_close(kc, sum, p->y[t * ldy + r],
+				     (2 * (p->cols / 16 + 1) + 4) * KC_U * mag + p->cols * 0x1p-149, "y",
+				     t * ldy + r);
 		}
 	for (uint32_t t = 0; t + 1 < p->toks; t++)
 		for (uint32_t i = 0; i < LDY_EXTRA; i++)
@@ -94,9 +96,10 @@ static void run_gemm(const struct bmi_kernels *k, const struct product *p, struc
 
 static void check_products(struct kcheck *kc, struct bmi_scratch *scratch)
 {
-	static const uint32_t shapes[][3] = { { 1, 1, 1 },     { 3, 5, 2 },	{ 4, 16, 1 },	{ 7, 31, 3 },
-					      { 6, 33, 9 },    { 64, 576, 5 },	{ 65, 640, 8 }, { 13, 641, 13 },
-					      { 67, 1299, 50 }, { 2, 2048, 7 } };
+	static const uint32_t shapes[][3] = { { 1, 1, 1 },    { 3, 5, 2 },     { 4, 16, 1 },
+					      { 7, 31, 3 },   { 6, 33, 9 },    { 64, 576, 5 },
+					      { 65, 640, 8 }, { 13, 641, 13 }, { 67, 1299, 50 },
+					      { 2, 2048, 7 } };
 
 	for (unsigned s = 0; s < sizeof(shapes) / sizeof(shapes[0]); s++)
 		for (unsigned d = 0; d < 3; d++) {
@@ -125,8 +128,8 @@ static void check_products(struct kcheck *kc, struct bmi_scratch *scratch)
 					else
 						fused[fill] = first;
 				}
-				kcheck_line(kc, "matmul %s %s %ux%u, %u tokens", bmi_dtype_name(p.dtype), kc->sets[k]->name,
-					    p.rows, p.cols, p.toks);
+				kcheck_line(kc, "matmul %s %s %ux%u, %u tokens", bmi_dtype_name(p.dtype),
+					    kc->sets[k]->name, p.rows, p.cols, p.toks);
 			}
 			for (unsigned f = 0; f < KC_N_FILLS; f++)
 				free(fused[f]);
@@ -158,7 +161,9 @@ static void check_rmsnorm(struct kcheck *kc, const struct bmi_kernels *k, uint32
 
 				kcheck_close(kc, want, in[3][i],
 					     ((double)(dim / 16 + 1) + 2 + 6) * KC_U * fabs(want) +
-						     fabs(in[0][i] * inv) * (fabs(in[1][i]) + offset) * KC_U + SLACK, "y", i);
+						     fabs(in[0][i] * inv) * (fabs(in[1][i]) + offset) * KC_U +
+						     SLACK,
+					     "y", i);
 			}
 			k->rmsnorm(in[0], in[0], in[1], dim, eps, (float)offset);
 			kcheck_same(kc, in[3], in[0], dim, "in place");
@@ -192,10 +197,13 @@ static void check_layernorm(struct kcheck *kc, const struct bmi_kernels *k, uint
 			rel = (dim / 16 + 10) * KC_U + e * e * inv * inv;
 			k->layernorm(in[3], in[0], in[1], bias ? in[2] : NULL, dim, eps);
 			for (uint32_t i = 0; i < dim; i++) {
-				const double d = (in[0][i] - mean) * inv, want = d * in[1][i] + (bias ? in[2][i] : 0);
+				const double d = (in[0][i] - mean) * inv,
+					     want = d * in[1][i] + (bias ? in[2][i] : 0);
 
 				kcheck_close(kc, want, in[3][i],
-					     fabs(in[1][i]) * (e * inv + fabs(d) * rel) + KC_U * fabs(want) + SLACK, "y", i);
+					     fabs(in[1][i]) * (e * inv + fabs(d) * rel) + KC_U * fabs(want) +
+						     SLACK,
+					     "y", i);
 			}
 			k->layernorm(in[0], in[0], in[1], bias ? in[2] : NULL, dim, eps);
 			kcheck_same(kc, in[3], in[0], dim, "in place");
@@ -223,7 +231,8 @@ static double act_in_double(double x, enum bmi_act act)
 	return x > 0 ? x : 0;
 }
 
-static void check_glu(struct kcheck *kc, const struct bmi_kernels *k, uint32_t dim, float *const in[4], enum bmi_act act)
+static void check_glu(struct kcheck *kc, const struct bmi_kernels *k, uint32_t dim, float *const in[4],
+		      enum bmi_act act)
 {
 	static const char *const names[] = { "silu", "gelu", "gelu_tanh", "relu" };
 
@@ -232,13 +241,16 @@ static void check_glu(struct kcheck *kc, const struct bmi_kernels *k, uint32_t d
 			kcheck_fill(kc, in[0], dim, fill < KC_N_FILLS ? fill : KC_NORMAL);
 			kcheck_fill(kc, in[1], dim, KC_NORMAL);
 			for (uint32_t i = 0; fill >= KC_N_FILLS && i < dim; i++)
-				in[0][i] *= fill == KC_N_FILLS ? 5.0f : 55.0f; /* through the bends and the tails */
+				in[0][i] *= fill == KC_N_FILLS ? 5.0f
+							       : 55.0f; /* through the bends and the tails */
 			k->glu(in[3], in[0], up ? in[1] : NULL, dim, act);
 			for (uint32_t i = 0; i < dim; i++) {
 				const double mul = up ? in[1][i] : 1, want = act_in_double(in[0][i], act) * mul;
-				const double mag = act == BMI_ACT_SILU ? fabs(want) : fabs((double)in[0][i] * mul);
+				const double mag =
+					act == BMI_ACT_SILU ? fabs(want) : fabs((double)in[0][i] * mul);
 
-				kcheck_close(kc, want, in[3][i], 8 * KC_U * mag + fabs(in[0][i] * mul) * 0x1p-127 + SLACK, "y", i);
+				kcheck_close(kc, want, in[3][i],
+					     8 * KC_U * mag + fabs(in[0][i] * mul) * 0x1p-127 + SLACK, "y", i);
 			}
 			k->glu(in[0], in[0], up ? in[1] : NULL, dim, act);
 			kcheck_same(kc, in[3], in[0], dim, "in place");
@@ -258,7 +270,8 @@ static void check_add_softcap(struct kcheck *kc, const struct bmi_kernels *k, ui
 			for (uint32_t i = 0; i < dim; i++) {
 				const double v = (double)(cap * 0.7f) * in[0][i], want = in[1][i] + v;
 
-				kcheck_close(kc, want, in[3][i], KC_U * (fabs(v) + fabs(want)) + SLACK, "add", i);
+				kcheck_close(kc, want, in[3][i], KC_U * (fabs(v) + fabs(want)) + SLACK, "add",
+					     i);
 			}
 			memcpy(in[3], in[0], dim * sizeof(float));
 			k->softcap(in[3], dim, cap);
@@ -303,7 +316,8 @@ static void check_sweep(struct kcheck *kc)
 			kcheck_close(kc, tanh(x[i]), y[i], 4 * KC_U * fabs(tanh(x[i])), "tanh", i);
 		kc->sets[k]->glu(y, x, NULL, N, BMI_ACT_GELU);
 		for (uint32_t i = 0; i < N; i++)
-			kcheck_close(kc, act_in_double(x[i], BMI_ACT_GELU), y[i], 5 * KC_U * fabs(x[i]), "gelu", i);
+			kcheck_close(kc, act_in_double(x[i], BMI_ACT_GELU), y[i], 5 * KC_U * fabs(x[i]),
+				     "gelu", i);
 		for (uint32_t i = 0; i < N; i++)
 			x[i] = (float)i * (170.0f / N) - 85.0f;
 		kc->sets[k]->glu(y, x, NULL, N, BMI_ACT_SILU);
@@ -327,7 +341,8 @@ static void check_specials(struct kcheck *kc)
 			kc->sets[k]->glu(got, in, NULL, 6, act);
 			kc->failed = !isnan(got[0]) || got[1] != INFINITY || got[2] != 3e38f || got[3] != 0;
 			if (kc->failed)
-				snprintf(kc->why, sizeof(kc->why), "%g %g %g %g", got[0], got[1], got[2], got[3]);
+				snprintf(kc->why, sizeof(kc->why), "%g %g %g %g", got[0], got[1], got[2],
+					 got[3]);
 			kcheck_close(kc, want[4], got[4], SLACK, "subnormal", 4);
 			kcheck_same(kc, &want[5], &got[5], 1, "-0");
 			kcheck_line(kc, "specials act %u %s", (unsigned)act, kc->sets[k]->name);
@@ -338,7 +353,8 @@ static void check_specials(struct kcheck *kc)
  * Sine and cosine to 1 ulp (2 u), times scale, times x, plus: 5 u of |x0| + |x1|. Angles are the float32 product, so
  * that is where the double computation starts.
  */
-static void check_rope(struct kcheck *kc, const struct bmi_kernels *k, uint32_t head_dim, uint32_t n_rot, bool inter)
+static void check_rope(struct kcheck *kc, const struct bmi_kernels *k, uint32_t head_dim, uint32_t n_rot,
+		       bool inter)
 {
 	static const uint32_t positions[] = { 0, 1, 63, 511, 4097, 131071, 1 << 24 };
 	enum { HEADS = 3 };
@@ -358,7 +374,8 @@ static void check_rope(struct kcheck *kc, const struct bmi_kernels *k, uint32_t 
 
 			for (uint32_t i = 0; i < n_rot / 2; i++) {
 				const uint32_t a = inter ? 2 * i : i, b = inter ? 2 * i + 1 : i + n_rot / 2;
-				const double angle = (float)positions[p] * freq[i], c = cos(angle), s = sin(angle);
+				const double angle = (float)positions[p] * freq[i], c = cos(angle),
+					     s = sin(angle);
 				const double mag = 1.1f * (fabs(v[a]) + fabs(v[b])) * 5 * KC_U + SLACK;
 
 				kcheck_close(kc, 1.1f * (v[a] * c - v[b] * s), got[a], mag, "x0", i);
@@ -400,14 +417,17 @@ static void check_widen_narrow(struct kcheck *kc, const struct bmi_kernels *k, e
 
 		memcpy(&wide[i], &bits, 4);
 		if (dtype == BMI_F16 && i % 2)
-			wide[i] = (float)(int32_t)kcheck_random(kc) * 0x1p-31f * (i % 4 == 1 ? 70000.0f : 1e-4f);
+			wide[i] =
+				(float)(int32_t)kcheck_random(kc) * 0x1p-31f * (i % 4 == 1 ? 70000.0f : 1e-4f);
 	}
 	k->narrow(back, dtype, wide, N);
 	for (uint32_t i = 0; i < N; i++) {
 		const uint16_t h = dtype == BMI_F16 ? bmi_f16_from_f32(wide[i]) : bmi_bf16_from_f32(wide[i]);
 
 		if (isnan(wide[i]))
-			kcheck_close(kc, 1, isnan(dtype == BMI_F16 ? bmi_f32_from_f16(back[i]) : bmi_f32_from_bf16(back[i])),
+			kcheck_close(kc, 1,
+				     isnan(dtype == BMI_F16 ? bmi_f32_from_f16(back[i])
+							    : bmi_f32_from_bf16(back[i])),
 				     0, "NaN narrowed", i);
 		else
 			kcheck_close(kc, h, back[i], 0, "narrowed", i);

@@ -138,7 +138,8 @@ static void opens_a_device(void **state)
 /* Every size class: aligned, writable to the end, accounted at no less than asked and not much more. */
 static void holds_buffers(void **state)
 {
-	static const size_t sizes[] = { 0, 1, 63, 64, 4097, 262143, 262144, 2097151, 2097152, 5000001, 33554432 };
+	static const size_t sizes[] = { 0,      1,       63,      64,      4097,    262143,
+					262144, 2097151, 2097152, 5000001, 33554432 };
 	struct bmi_dev *dev;
 	struct bmi_error err;
 	struct bmi_buf buf;
@@ -194,8 +195,9 @@ static void refuses_wrong_ops(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(one_thread),	    cmocka_unit_test(two_threads),	cmocka_unit_test(more_than_cpus),
-		cmocka_unit_test(starts_and_stops), cmocka_unit_test(sleeps_when_idle), cmocka_unit_test(opens_a_device),
+		cmocka_unit_test(one_thread),       cmocka_unit_test(two_threads),
+		cmocka_unit_test(more_than_cpus),   cmocka_unit_test(starts_and_stops),
+		cmocka_unit_test(sleeps_when_idle), cmocka_unit_test(opens_a_device),
 		cmocka_unit_test(holds_buffers),    cmocka_unit_test(refuses_wrong_ops),
 	};
 

@@ -9,14 +9,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { TOKENS = 40, COLS = 1301, ROWS = 331, HEADS = 6, KV_HEADS = 2, DIM = 48, ROW = HEADS * DIM, BLOCKS = 4 };
+enum {
+	TOKENS = 40,
+	COLS = 1301,
+	ROWS = 331,
+	HEADS = 6,
+	KV_HEADS = 2,
+	DIM = 48,
+	ROW = HEADS * DIM,
+	BLOCKS = 4
+};
 
 struct world {
 	struct bmi_dev *dev;
 	const struct bmi_ops *ops;
-	float *x;                 /* [TOKENS][COLS]: input of every op */
-	float *w, *b;             /* [COLS] */
-	void *mat;                /* [ROWS][COLS] of any type */
+	float *x;     /* [TOKENS][COLS]: input of every op */
+	float *w, *b; /* [COLS] */
+	void *mat;    /* [ROWS][COLS] of any type */
 	uint32_t pos[TOKENS], ids[TOKENS];
 	struct bmi_kv_table kv[TOKENS];
 	struct bmi_rope rope;
@@ -82,7 +91,8 @@ static void glu(const struct world *w, float *out, uint32_t t, uint32_t n)
 static void attention(const struct world *w, float *out, uint32_t t, uint32_t n)
 {
 	float *q = malloc(2 * (size_t)n * ROW * sizeof(*q)), *o = q + (size_t)n * ROW;
-	struct bmi_attn a = { o, q, w->kv + t, w->pos + t, n, HEADS, KV_HEADS, DIM, w->window, 0.2f, 0, w->dtype };
+	struct bmi_attn a = { o,        q,   w->kv + t, w->pos + t, n, HEADS,
+			      KV_HEADS, DIM, w->window, 0.2f,       0, w->dtype };
 
 	for (uint32_t i = 0; i < n; i++)
 		memcpy(q + (size_t)i * ROW, rows_at(w, t + i), ROW * sizeof(*q));
@@ -98,14 +108,10 @@ static const struct {
 	bool typed; /* depends on world.dtype */
 	uint32_t window;
 } ops[] = {
-	{ "matmul", matmul, true, 0 },
-	{ "embed", embed, true, 0 },
-	{ "rmsnorm", rmsnorm, false, 0 },
-	{ "layernorm", layernorm, false, 0 },
-	{ "rope add_bias", rope, false, 0 },
-	{ "glu softcap add", glu, false, 0 },
-	{ "attention", attention, true, 0 },
-	{ "attention, window 70", attention, true, 70 },
+	{ "matmul", matmul, true, 0 },       { "embed", embed, true, 0 },
+	{ "rmsnorm", rmsnorm, false, 0 },    { "layernorm", layernorm, false, 0 },
+	{ "rope add_bias", rope, false, 0 }, { "glu softcap add", glu, false, 0 },
+	{ "attention", attention, true, 0 }, { "attention, window 70", attention, true, 70 },
 };
 
 static void world_fill(struct kcheck *kc, struct world *w)
@@ -139,7 +145,8 @@ static void world_fill(struct kcheck *kc, struct world *w)
 
 static void check_op(struct kcheck *kc, struct world *w, op_fn *fn, const char *isa)
 {
-	float *want = calloc((size_t)TOKENS * COLS, sizeof(*want)), *got = calloc((size_t)TOKENS * COLS, sizeof(*got));
+	float *want = calloc((size_t)TOKENS * COLS, sizeof(*want)),
+	      *got = calloc((size_t)TOKENS * COLS, sizeof(*got));
 
 	must(bmi_cpu_open(1, isa, &w->dev, NULL));
 	for (uint32_t t = 0; t < TOKENS; t++)

@@ -30,8 +30,8 @@ struct softmax {
 };
 
 /* Slots [from, to) of one block; k and v are that block's keys and values of this head, widened. */
-static void attend_block(const struct bmi_attn *a, const float *q, const float *k, const float *v, uint32_t from,
-			 uint32_t to, struct softmax *sm)
+static void attend_block(const struct bmi_attn *a, const float *q, const float *k, const float *v,
+			 uint32_t from, uint32_t to, struct softmax *sm)
 {
 	float s[BMI_KV_BLOCK], max = sm->max, lanes[BMI_LANES] = { 0 }, carry;
 

@@ -17,7 +17,7 @@ struct row {
 	const float *q; /* [head_dim] */
 	float *out;     /* [head_dim]: sum of exp(s - max) v so far */
 	float max, sum;
-	float carry;    /* exp(old max - new max), of the block at hand */
+	float carry;          /* exp(old max - new max), of the block at hand */
 	uint32_t first, last; /* positions it sees */
 	uint32_t from, to;    /* slots of the block at hand; from == to: none */
 };
@@ -32,8 +32,8 @@ VEC_INLINE void score_tile(float *ret_s, const struct row *rows, const float *k,
 	VEC_UNROLL
 	for (unsigned r = 0; r < n_rows; r++)
 		VEC_UNROLL
-		for (unsigned j = 0; j < KEYS; j++)
-			acc[r][j] = vec_zero();
+	for (unsigned j = 0; j < KEYS; j++)
+		acc[r][j] = vec_zero();
 	for (; d < dim; d += BMI_LANES) {
 		const uint32_t n = dim - d;
 		vec kv[KEYS];
@@ -55,7 +55,8 @@ VEC_INLINE void score_tile(float *ret_s, const struct row *rows, const float *k,
 	}
 	VEC_UNROLL
 	for (unsigned r = 0; r < n_rows; r++)
-		_mm_storeu_ps(ret_s + r * BMI_KV_BLOCK + slot, vec_sum4(acc[r][0], acc[r][1], acc[r][2], acc[r][3]));
+		_mm_storeu_ps(ret_s + r * BMI_KV_BLOCK + slot,
+			      vec_sum4(acc[r][0], acc[r][1], acc[r][2], acc[r][3]));
 }
 
 VEC_INLINE void score_rows(float *s, const struct row *rows, const float *k, uint32_t dim, const unsigned n_rows)
@@ -114,8 +115,8 @@ static void soften(const struct bmi_attn *a, struct row *row, float s[BMI_KV_BLO
 }
 
 /* out[d..] = carry * out[d..] + sum over slots of weight * v, for n_vecs vectors of dimensions; n: lanes of the last. */
-VEC_INLINE void mix_tile(const struct row *rows, const float *s, const float *v, uint32_t dim, uint32_t d, uint32_t n,
-			 const unsigned n_rows, const unsigned n_vecs)
+VEC_INLINE void mix_tile(const struct row *rows, const float *s, const float *v, uint32_t dim, uint32_t d,
+			 uint32_t n, const unsigned n_rows, const unsigned n_vecs)
 {
 	const bool whole = n == BMI_LANES;
 	vec acc[VEC_MIX_ROWS][VEC_MIX_VECS];
@@ -123,11 +124,11 @@ VEC_INLINE void mix_tile(const struct row *rows, const float *s, const float *v,
 	VEC_UNROLL
 	for (unsigned r = 0; r < n_rows; r++)
 		VEC_UNROLL
-		for (unsigned j = 0; j < n_vecs; j++) {
-			const float *o = rows[r].out + d + j * BMI_LANES;
+	for (unsigned j = 0; j < n_vecs; j++) {
+		const float *o = rows[r].out + d + j * BMI_LANES;
 
-			acc[r][j] = vec_mul(vec_set(rows[r].carry), whole ? vec_load(o) : vec_load_n(o, n));
-		}
+		acc[r][j] = vec_mul(vec_set(rows[r].carry), whole ? vec_load(o) : vec_load_n(o, n));
+	}
 	for (uint32_t i = rows[0].from; i < rows[0].to; i++) {
 		const float *p = v + (size_t)i * dim + d;
 		vec vv[VEC_MIX_VECS];
@@ -147,17 +148,18 @@ VEC_INLINE void mix_tile(const struct row *rows, const float *s, const float *v,
 	VEC_UNROLL
 	for (unsigned r = 0; r < n_rows; r++)
 		VEC_UNROLL
-		for (unsigned j = 0; j < n_vecs; j++) {
-			float *o = rows[r].out + d + j * BMI_LANES;
+	for (unsigned j = 0; j < n_vecs; j++) {
+		float *o = rows[r].out + d + j * BMI_LANES;
 
-			if (whole)
-				vec_store(o, acc[r][j]);
-			else
-				vec_store_n(o, acc[r][j], n);
-		}
+		if (whole)
+			vec_store(o, acc[r][j]);
+		else
+			vec_store_n(o, acc[r][j], n);
+	}
 }
 
-VEC_INLINE void mix_rows(const struct row *rows, const float *s, const float *v, uint32_t dim, const unsigned n_rows)
+VEC_INLINE void mix_rows(const struct row *rows, const float *s, const float *v, uint32_t dim,
+			 const unsigned n_rows)
 {
 	uint32_t d = 0;
 
@@ -193,7 +195,9 @@ static bool see(struct row *rows, uint32_t n_rows, uint32_t b, uint32_t *ret_fro
 		struct row *row = &rows[r];
 
 		row->from = row->first > p0 ? row->first - p0 : 0;
-		row->to = row->last < p0 ? 0 : row->last - p0 < BMI_KV_BLOCK ? row->last - p0 + 1 : BMI_KV_BLOCK;
+		row->to = row->last < p0                  ? 0
+			  : row->last - p0 < BMI_KV_BLOCK ? row->last - p0 + 1
+							  : BMI_KV_BLOCK;
 		if (row->from >= row->to) {
 			row->from = row->to = 0;
 			continue;
@@ -205,15 +209,16 @@ static bool see(struct row *rows, uint32_t n_rows, uint32_t b, uint32_t *ret_fro
 }
 
 /* This KV head's [64][head_dim] of a block as float32: itself, or slots [from, to) widened into buf. */
-static const float *widened(const struct bmi_attn *a, const void *block, uint32_t kv_head, uint32_t from, uint32_t to,
-			    float *buf)
+static const float *widened(const struct bmi_attn *a, const void *block, uint32_t kv_head, uint32_t from,
+			    uint32_t to, float *buf)
 {
 	const size_t head = (size_t)kv_head * BMI_KV_BLOCK * a->head_dim, skip = (size_t)from * a->head_dim;
 
 	if (a->kv_dtype == BMI_F32)
 		return (const float *)block + head;
-	BMI_ISA(bmi_widen)(buf + skip, (const uint16_t *)block + head + skip, a->kv_dtype,
-			   (size_t)(to - from) * a->head_dim, 1.0f);
+	BMI_ISA(bmi_widen)
+	(buf + skip, (const uint16_t *)block + head + skip, a->kv_dtype, (size_t)(to - from) * a->head_dim,
+	 1.0f);
 	return buf;
 }
 
@@ -235,7 +240,8 @@ static void walk(const struct bmi_attn *a, const struct bmi_kv_table *kv, struct
 		k = widened(a, kv->k[b], kv_head, from, to, scratch->attn.k);
 		v = widened(a, kv->v[b], kv_head, from, to, scratch->attn.v);
 		for (uint32_t r = 0, end; r < n_rows; r = end) {
-			for (end = r + 1; end < n_rows && rows[end].from == rows[r].from && rows[end].to == rows[r].to;)
+			for (end = r + 1;
+			     end < n_rows && rows[end].from == rows[r].from && rows[end].to == rows[r].to;)
 				end++;
 			if (rows[r].from == rows[r].to)
 				continue;

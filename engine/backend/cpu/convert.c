@@ -68,7 +68,8 @@ int bmi_cpu_convert(void *dst, enum bmi_dtype to, const void *src, enum bmi_dtyp
 	for (size_t at = 0; at < n; at += CHUNK) {
 		const size_t part = n - at < CHUNK ? n - at : CHUNK;
 
-		to_f32(k, chunk, to, (const uint8_t *)src + at / info->block_len * info->block_bytes, from, part);
+		to_f32(k, chunk, to, (const uint8_t *)src + at / info->block_len * info->block_bytes, from,
+		       part);
 		k->narrow((char *)dst + at * out->block_bytes, to, chunk, part);
 	}
 	return 0;

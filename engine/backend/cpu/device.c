@@ -17,8 +17,8 @@
 
 enum {
 	ALIGN = 64,
-	MALLOC_COST = 32,         /* a malloc chunk's header and the slack of aligning it, on average */
-	MMAP_FROM = 256 << 10,    /* bytes: from here on pages of our own */
+	MALLOC_COST = 32,      /* a malloc chunk's header and the slack of aligning it, on average */
+	MMAP_FROM = 256 << 10, /* bytes: from here on pages of our own */
 	PAGE = 4096,
 	HUGE_PAGE = 2 << 20,
 	THREADS_MAX = 1024,
@@ -109,7 +109,8 @@ void bmi_cpu_parallel(struct bmi_dev *dev, void (*fn)(void *arg, uint32_t i), vo
 static void *map_pages(size_t size)
 {
 	const size_t extra = size >= HUGE_PAGE ? HUGE_PAGE - PAGE : 0;
-	char *p = mmap(/* addr= */ NULL, size + extra, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *p = mmap(/* addr= */ NULL, size + extra, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		       -1, 0);
 	size_t skip;
 
 	if (p == MAP_FAILED)

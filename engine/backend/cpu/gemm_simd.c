@@ -24,8 +24,9 @@ struct unit {
 	const struct bmi_matmul *m;
 	struct bmi_scratch *scratch;
 	uint32_t row0, row1, tok0, tok1;
-	uint32_t col0, n_cols; /* n_cols: of this block, rounded up to whole vectors; also the stride of both copies */
-	uint32_t next_rows;    /* rows of W that the caller's next block of rows has: 0 at the end */
+	uint32_t col0,
+		n_cols; /* n_cols: of this block, rounded up to whole vectors; also the stride of both copies */
+	uint32_t next_rows; /* rows of W that the caller's next block of rows has: 0 at the end */
 };
 
 VEC_INLINE void widen_row(float *to, const char *w, uint32_t n, const enum bmi_dtype dtype)
@@ -46,8 +47,10 @@ VEC_INLINE void widen_w(const struct unit *u, const enum bmi_dtype dtype)
 	float *to = u->scratch->gemm.w;
 
 	for (uint32_t r = 0; r < n_rows; r++, to += u->n_cols)
-		widen_row(to, (const char *)w->data + (u->row0 + r) * w->stride_bytes +
-				      u->col0 * vec_dtype_bytes(dtype), n, dtype);
+		widen_row(to,
+			  (const char *)w->data + (u->row0 + r) * w->stride_bytes +
+				  u->col0 * vec_dtype_bytes(dtype),
+			  n, dtype);
 	memset(to, 0, (size_t)(padded - n_rows) * u->n_cols * sizeof(*to));
 }
 
@@ -85,8 +88,8 @@ VEC_INLINE void tile_block(float *part, const float *w, const float *x, uint32_t
 		VEC_UNROLL
 		for (unsigned r = 0; r < ROWS; r++)
 			VEC_UNROLL
-			for (unsigned t = 0; t < TOKENS; t++)
-				acc[r][t] = first ? part_zero() : part_load(part + (r * TOKENS + t) * PART_LANES);
+		for (unsigned t = 0; t < TOKENS; t++)
+			acc[r][t] = first ? part_zero() : part_load(part + (r * TOKENS + t) * PART_LANES);
 		for (uint32_t c = h * PART_LANES; c < n_cols; c += BMI_LANES) {
 			vec_part v[TOKENS];
 
@@ -105,8 +108,8 @@ VEC_INLINE void tile_block(float *part, const float *w, const float *x, uint32_t
 		VEC_UNROLL
 		for (unsigned r = 0; r < ROWS; r++)
 			VEC_UNROLL
-			for (unsigned t = 0; t < TOKENS; t++)
-				part_store(part + (r * TOKENS + t) * PART_LANES, acc[r][t]);
+		for (unsigned t = 0; t < TOKENS; t++)
+			part_store(part + (r * TOKENS + t) * PART_LANES, acc[r][t]);
 	}
 }
 
@@ -137,7 +140,7 @@ static void tile_finish(float *y, size_t ldy, const float *part, uint32_t n_rows
  * leave it idle. The next block is to the right, or at the left end of the rows below.
  */
 struct ahead {
-	const char *p;        /* the row at hand */
+	const char *p; /* the row at hand */
 	size_t stride;
 	uint32_t n_rows, row_bytes, at; /* at: bytes of this row asked for */
 };
@@ -191,8 +194,8 @@ static void column_block(const struct unit *u, bool first, bool last)
 			tile_block(part, u->scratch->gemm.w + (size_t)r * u->n_cols,
 				   u->scratch->gemm.x + (size_t)t * u->n_cols, u->n_cols, first);
 			if (last)
-				tile_finish(u->m->y + (u->tok0 + t) * u->m->ldy + u->row0 + r, u->m->ldy, part,
-					    n_rows - r < ROWS ? n_rows - r : ROWS,
+				tile_finish(u->m->y + (u->tok0 + t) * u->m->ldy + u->row0 + r, u->m->ldy,
+					    part, n_rows - r < ROWS ? n_rows - r : ROWS,
 					    n_tok - t < TOKENS ? n_tok - t : TOKENS);
 		}
 }

@@ -22,7 +22,8 @@ unsigned bmi_kernels_list(const struct bmi_kernels *ret[BMI_KERNELS_MAX])
 
 	__builtin_cpu_init();
 	if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-	    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma"))
+	    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+	    __builtin_cpu_supports("fma"))
 		ret[n++] = &bmi_kernels_avx512;
 	if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c())
 		ret[n++] = &bmi_kernels_avx2;

@@ -23,10 +23,10 @@ struct bmi_matmul {
 
 enum {
 	BMI_LANES = 16,
-	BMI_GEMM_ROWS = 64,    /* weight rows that a prefill product widens at a time */
-	BMI_GEMM_TOKENS = 48,  /* tokens in one unit: a multiple of every set's register tile */
-	BMI_GEMM_COLS = 640,   /* columns in one step: 4 rows of W and 6 of X then share 32 KiB of L1 */
-	BMI_ATTN_ROWS = 12,    /* query rows that share one walk over the keys */
+	BMI_GEMM_ROWS = 64,   /* weight rows that a prefill product widens at a time */
+	BMI_GEMM_TOKENS = 48, /* tokens in one unit: a multiple of every set's register tile */
+	BMI_GEMM_COLS = 640,  /* columns in one step: 4 rows of W and 6 of X then share 32 KiB of L1 */
+	BMI_ATTN_ROWS = 12,   /* query rows that share one walk over the keys */
 	BMI_HEAD_DIM_MAX = 512,
 };
 

@@ -19,16 +19,16 @@ struct tile {
 };
 
 /* n < 16: the last columns; else 16. */
-VEC_INLINE void step(vec acc[ROWS][VEC_DOT_TOKENS_MAX], const struct tile *at, uint32_t c, uint32_t n, const unsigned n_rows,
-		     const unsigned n_tok, const enum bmi_dtype dtype)
+VEC_INLINE void step(vec acc[ROWS][VEC_DOT_TOKENS_MAX], const struct tile *at, uint32_t c, uint32_t n,
+		     const unsigned n_rows, const unsigned n_tok, const enum bmi_dtype dtype)
 {
 	const char *w = at->w + c * vec_dtype_bytes(dtype);
 	vec wide[ROWS];
 
 	VEC_UNROLL
 	for (unsigned r = 0; r < n_rows; r++)
-		wide[r] = n < BMI_LANES ? vec_load_dtype_n(w + r * at->w_stride, dtype, n) :
-					  vec_load_dtype(w + r * at->w_stride, dtype);
+		wide[r] = n < BMI_LANES ? vec_load_dtype_n(w + r * at->w_stride, dtype, n)
+					: vec_load_dtype(w + r * at->w_stride, dtype);
 	VEC_UNROLL
 	for (unsigned t = 0; t < n_tok; t++) {
 		const float *x = at->x + t * at->ldx + c;
@@ -48,8 +48,8 @@ VEC_INLINE void prefetch(const struct tile *at, uint32_t c, const unsigned n_row
 }
 
 /* One tile; a cache line of each row between two prefetches. y points at the tile's first output. */
-VEC_INLINE void dot_tile(float *y, size_t ldy, const struct tile *at, const unsigned n_rows, const unsigned n_tok,
-			 const enum bmi_dtype dtype)
+VEC_INLINE void dot_tile(float *y, size_t ldy, const struct tile *at, const unsigned n_rows,
+			 const unsigned n_tok, const enum bmi_dtype dtype)
 {
 	const uint32_t per_line = LINE / (uint32_t)vec_dtype_bytes(dtype);
 	vec acc[ROWS][VEC_DOT_TOKENS_MAX];
@@ -58,8 +58,8 @@ VEC_INLINE void dot_tile(float *y, size_t ldy, const struct tile *at, const unsi
 	VEC_UNROLL
 	for (unsigned r = 0; r < n_rows; r++)
 		VEC_UNROLL
-		for (unsigned t = 0; t < n_tok; t++)
-			acc[r][t] = vec_zero();
+	for (unsigned t = 0; t < n_tok; t++)
+		acc[r][t] = vec_zero();
 	for (; c + per_line <= at->n_cols; c += per_line) {
 		prefetch(at, c, n_rows, dtype);
 		step(acc, at, c, BMI_LANES, n_rows, n_tok, dtype);
@@ -85,7 +85,8 @@ VEC_INLINE void dot_tile(float *y, size_t ldy, const struct tile *at, const unsi
 }
 
 /* Four rows; two and two where four rows of sums would not fit the registers. */
-VEC_INLINE void four_rows(float *y, size_t ldy, const struct tile *at, const unsigned n_tok, const enum bmi_dtype dtype)
+VEC_INLINE void four_rows(float *y, size_t ldy, const struct tile *at, const unsigned n_tok,
+			  const enum bmi_dtype dtype)
 {
 	if (n_tok <= VEC_DOT_WIDE) {
 		dot_tile(y, ldy, at, ROWS, n_tok, dtype);
@@ -99,7 +100,8 @@ VEC_INLINE void four_rows(float *y, size_t ldy, const struct tile *at, const uns
 }
 
 #if VEC_DOT_TOKENS_MAX > 3
-VEC_INLINE void many_tokens(float *y, size_t ldy, const struct tile *at, uint32_t n_tok, const enum bmi_dtype dtype)
+VEC_INLINE void many_tokens(float *y, size_t ldy, const struct tile *at, uint32_t n_tok,
+			    const enum bmi_dtype dtype)
 {
 	if (n_tok == 4)
 		four_rows(y, ldy, at, 4, dtype);
@@ -109,14 +111,16 @@ VEC_INLINE void many_tokens(float *y, size_t ldy, const struct tile *at, uint32_
 		four_rows(y, ldy, at, 6, dtype);
 }
 #else
-VEC_INLINE void many_tokens(float *y, size_t ldy, const struct tile *at, uint32_t n_tok, const enum bmi_dtype dtype)
+VEC_INLINE void many_tokens(float *y, size_t ldy, const struct tile *at, uint32_t n_tok,
+			    const enum bmi_dtype dtype)
 {
 	four_rows(y, ldy, at, 3, dtype);
 }
 #endif
 
 /* n_tok becomes a constant: 1 to VEC_DOT_TOKENS_MAX. */
-VEC_INLINE void some_tokens(float *y, size_t ldy, const struct tile *at, uint32_t n_tok, const enum bmi_dtype dtype)
+VEC_INLINE void some_tokens(float *y, size_t ldy, const struct tile *at, uint32_t n_tok,
+			    const enum bmi_dtype dtype)
 {
 	if (n_tok == 1)
 		four_rows(y, ldy, at, 1, dtype);
@@ -140,8 +144,8 @@ VEC_INLINE void rows_of(const struct bmi_matmul *m, uint32_t row0, uint32_t row1
 		at.w = (const char *)m->w->data + r * at.w_stride;
 		for (uint32_t t = 0; t < m->n_tok; t += group) {
 			at.x = m->x + t * m->ldx;
-			some_tokens(m->y + t * m->ldy + r, m->ldy, &at, m->n_tok - t < group ? m->n_tok - t : group,
-				    dtype);
+			some_tokens(m->y + t * m->ldy + r, m->ldy, &at,
+				    m->n_tok - t < group ? m->n_tok - t : group, dtype);
 		}
 	}
 	for (; r < row1; r++) {

@@ -29,14 +29,17 @@ VEC_INLINE float sum_squares(const float *x, uint32_t dim, float mean)
 
 void BMI_ISA(bmi_rmsnorm)(float *y, const float *x, const float *w, uint32_t dim, float eps, float w_offset)
 {
-	const vec inv = vec_set(1.0f / sqrtf(sum_squares(x, dim, 0.0f) / (float)dim + eps)), off = vec_set(w_offset);
+	const vec inv = vec_set(1.0f / sqrtf(sum_squares(x, dim, 0.0f) / (float)dim + eps)),
+		  off = vec_set(w_offset);
 	uint32_t i = 0;
 
 	for (; i + BMI_LANES <= dim; i += BMI_LANES)
 		vec_store(y + i, vec_mul(vec_mul(vec_load(x + i), inv), vec_add(vec_load(w + i), off)));
 	if (i < dim)
-		vec_store_n(y + i, vec_mul(vec_mul(vec_load_n(x + i, dim - i), inv),
-					   vec_add(vec_load_n(w + i, dim - i), off)), dim - i);
+		vec_store_n(y + i,
+			    vec_mul(vec_mul(vec_load_n(x + i, dim - i), inv),
+				    vec_add(vec_load_n(w + i, dim - i), off)),
+			    dim - i);
 }
 
 static float sum(const float *x, uint32_t dim)
@@ -60,7 +63,8 @@ void BMI_ISA(bmi_layernorm)(float *y, const float *x, const float *w, const floa
 	for (; i + BMI_LANES <= dim; i += BMI_LANES) {
 		const vec v = vec_mul(vec_sub(vec_load(x + i), m), inv);
 
-		vec_store(y + i, b ? vec_fma(v, vec_load(w + i), vec_load(b + i)) : vec_mul(v, vec_load(w + i)));
+		vec_store(y + i,
+			  b ? vec_fma(v, vec_load(w + i), vec_load(b + i)) : vec_mul(v, vec_load(w + i)));
 	}
 	if (i < dim) {
 		const uint32_t n = dim - i;

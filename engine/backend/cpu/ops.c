@@ -8,13 +8,13 @@
 #include <errno.h>
 
 enum {
-	SMALL_BYTES = 32 << 10,   /* weights: a product smaller than this is done before a worker has started */
-	PIECE_BYTES = 64 << 10,   /* weights in one piece of a decode product, at least and at most: prefetching needs */
-	PIECE_BYTES_MAX = 1 << 20,/* runs, sharing needs pieces */
+	SMALL_BYTES = 32 << 10, /* weights: a product smaller than this is done before a worker has started */
+	PIECE_BYTES = 64 << 10, /* weights in one piece of a decode product, at least: prefetching needs runs */
+	PIECE_BYTES_MAX = 1 << 20, /* and at most: sharing needs pieces */
 	PIECES_PER_THREAD = 4,
-	GEMM_ROWS_MAX = 512,
-	ROW_STEP = 4,             /* rows the decode kernels take at a time */
-	SMALL_ELEMENTS = 32 << 10,/* of an element-wise op: below, a join costs more than it gains */
+	GEMM_ROWS_MAX = 512,       /* weight rows in one piece of a prefill product of few tokens */
+	ROW_STEP = 4,              /* rows the decode kernels take at a time */
+	SMALL_ELEMENTS = 32 << 10, /* of an element-wise op: below, a join costs more than it gains */
 };
 
 static uint32_t div_up(uint64_t a, uint32_t b)
@@ -35,8 +35,8 @@ static bool is_plain(enum bmi_dtype dtype)
 struct product {
 	struct bmi_matmul m;
 	const struct bmi_dev *dev;
-	uint32_t rows;      /* in one piece */
-	uint32_t tokens;    /* in one piece, gemm only */
+	uint32_t rows;   /* in one piece */
+	uint32_t tokens; /* in one piece, gemm only */
 	uint32_t n_tok_pieces;
 };
 
@@ -72,8 +72,8 @@ static void run_matvec(struct bmi_dev *dev, struct product *p)
 	bmi_pool_run(dev->pool, matvec_piece, p, div_up(w->n_rows, p->rows));
 }
 
-static int op_matmul(struct bmi_dev *dev, float *y, size_t ldy, const struct bmi_mat *w, const float *x, size_t ldx,
-		     uint32_t n_tok)
+static int op_matmul(struct bmi_dev *dev, float *y, size_t ldy, const struct bmi_mat *w, const float *x,
+		     size_t ldx, uint32_t n_tok)
 {
 	struct product p = { { y, ldy, w, x, ldx, n_tok }, dev, BMI_GEMM_ROWS, 0, 0 };
 
@@ -97,7 +97,8 @@ static int op_matmul(struct bmi_dev *dev, float *y, size_t ldy, const struct bmi
 }
 
 /* An op on rows: fn(arg, t) for each token, on all threads when there is enough of it. */
-static void for_tokens(struct bmi_dev *dev, void (*fn)(void *arg, uint32_t t), void *arg, uint32_t n_tok, size_t dim)
+static void for_tokens(struct bmi_dev *dev, void (*fn)(void *arg, uint32_t t), void *arg, uint32_t n_tok,
+		       size_t dim)
 {
 	if (n_tok * dim >= SMALL_ELEMENTS)
 		bmi_cpu_parallel(dev, fn, arg, n_tok);
@@ -122,7 +123,8 @@ static void add_bias_row(void *arg, uint32_t t)
 	r->dev->k->add(r->y + t * r->ldy, r->b, r->dim, 1.0f);
 }
 
-static int op_add_bias(struct bmi_dev *dev, float *x, size_t ldx, const float *bias, uint32_t n_tok, uint32_t dim)
+static int op_add_bias(struct bmi_dev *dev, float *x, size_t ldx, const float *bias, uint32_t n_tok,
+		       uint32_t dim)
 {
 	struct rows r = { .dev = dev, .y = x, .ldy = ldx, .b = bias, .dim = dim };
 
@@ -179,8 +181,8 @@ static void embed_row(void *arg, uint32_t t)
 	e->dev->k->widen(e->y + t * e->ldy, row, e->table->dtype, e->table->n_cols, e->scale);
 }
 
-static int op_embed(struct bmi_dev *dev, float *y, size_t ldy, const struct bmi_mat *table, const uint32_t *ids,
-		    uint32_t n_tok, float scale)
+static int op_embed(struct bmi_dev *dev, float *y, size_t ldy, const struct bmi_mat *table,
+		    const uint32_t *ids, uint32_t n_tok, float scale)
 {
 	struct embed e = { dev, y, ldy, table, ids, scale };
 
@@ -209,8 +211,8 @@ static void rope_row(void *arg, uint32_t t)
 	r->dev->k->rope(r->x + t * r->ldx, r->rope, r->pos[t], r->n_heads, r->head_dim);
 }
 
-static int op_rope(struct bmi_dev *dev, float *x, size_t ldx, const struct bmi_rope *rope, const uint32_t *pos,
-		   uint32_t n_tok, uint32_t n_heads, uint32_t head_dim)
+static int op_rope(struct bmi_dev *dev, float *x, size_t ldx, const struct bmi_rope *rope,
+		   const uint32_t *pos, uint32_t n_tok, uint32_t n_heads, uint32_t head_dim)
 {
 	struct rotate r = { dev, x, ldx, rope, pos, n_heads, head_dim };
 
@@ -237,16 +239,19 @@ static void kv_store_row(void *arg, uint32_t t)
 	const size_t elt = s->dtype == BMI_F32 ? 4 : 2;
 
 	for (uint32_t h = 0; h < s->n_kv_heads; h++) {
-		const size_t at = ((size_t)h * BMI_KV_BLOCK + slot) * s->head_dim * elt, from = (size_t)h * s->head_dim;
+		const size_t at = ((size_t)h * BMI_KV_BLOCK + slot) * s->head_dim * elt,
+			     from = (size_t)h * s->head_dim;
 
-		s->dev->k->narrow((char *)s->kv[t].k[block] + at, s->dtype, s->k + t * s->ld + from, s->head_dim);
-		s->dev->k->narrow((char *)s->kv[t].v[block] + at, s->dtype, s->v + t * s->ld + from, s->head_dim);
+		s->dev->k->narrow((char *)s->kv[t].k[block] + at, s->dtype, s->k + t * s->ld + from,
+				  s->head_dim);
+		s->dev->k->narrow((char *)s->kv[t].v[block] + at, s->dtype, s->v + t * s->ld + from,
+				  s->head_dim);
 	}
 }
 
-static int op_kv_store(struct bmi_dev *dev, const struct bmi_kv_table *kv, const uint32_t *pos, const float *k,
-		       const float *v, size_t ld, uint32_t n_tok, uint32_t n_kv_heads, uint32_t head_dim,
-		       enum bmi_dtype kv_dtype)
+static int op_kv_store(struct bmi_dev *dev, const struct bmi_kv_table *kv, const uint32_t *pos,
+		       const float *k, const float *v, size_t ld, uint32_t n_tok, uint32_t n_kv_heads,
+		       uint32_t head_dim, enum bmi_dtype kv_dtype)
 {
 	struct store s = { dev, kv, pos, k, v, ld, n_kv_heads, head_dim, kv_dtype };
 
@@ -268,7 +273,8 @@ static void attend_piece(void *arg, uint32_t i, unsigned thread)
 	const struct attention *at = arg;
 	const struct bmi_attn *a = at->a;
 	const uint32_t kv_head = i % a->n_kv_heads, n = div_up(a->n_tok, at->tokens);
-	const uint32_t from = (n - 1 - i / a->n_kv_heads) * at->tokens, to = min_u32(from + at->tokens, a->n_tok);
+	const uint32_t from = (n - 1 - i / a->n_kv_heads) * at->tokens,
+		       to = min_u32(from + at->tokens, a->n_tok);
 
 	for (uint32_t t = from, end; t < to; t = end) {
 		for (end = t + 1; end < to && a->kv[end].k == a->kv[t].k && a->kv[end].v == a->kv[t].v;)
@@ -312,8 +318,8 @@ static void glu_row(void *arg, uint32_t t)
 	g->dev->k->glu(g->y + t * g->ld, g->gate + t * g->ld, g->up ? g->up + t * g->ld : NULL, g->dim, g->act);
 }
 
-static int op_glu(struct bmi_dev *dev, float *y, const float *gate, const float *up, size_t ld, uint32_t n_tok,
-		  uint32_t dim, enum bmi_act act)
+static int op_glu(struct bmi_dev *dev, float *y, const float *gate, const float *up, size_t ld,
+		  uint32_t n_tok, uint32_t dim, enum bmi_act act)
 {
 	struct gated g = { dev, y, gate, up, ld, dim, act };
 

@@ -26,8 +26,8 @@ enum {
 	STATE_OPEN = 1u << 30,
 	STATE_WAITED = 1u << 29, /* the caller sleeps on state: whoever leaves last wakes it */
 	STATE_COUNT = STATE_WAITED - 1,
-	SPIN_NS = 100000,        /* longer than the gap between two products of one layer, shorter than anybody notices */
-	SPIN_BURST = 64,         /* pauses between two looks at the clock */
+	SPIN_NS = 100000, /* longer than the gap between two products of one layer, shorter than anybody notices */
+	SPIN_BURST = 64, /* pauses between two looks at the clock */
 };
 
 struct bmi_pool {
@@ -119,8 +119,8 @@ static bool enter(struct bmi_pool *pool)
 	unsigned state = atomic_load_explicit(&pool->state, memory_order_relaxed);
 
 	while (state & STATE_OPEN)
-		if (atomic_compare_exchange_weak_explicit(&pool->state, &state, state + 1, memory_order_acquire,
-							  memory_order_relaxed))
+		if (atomic_compare_exchange_weak_explicit(&pool->state, &state, state + 1,
+							  memory_order_acquire, memory_order_relaxed))
 			return true;
 	return false;
 }
@@ -160,7 +160,8 @@ static void ring(struct bmi_pool *pool)
 /* Spins first: the items under way are of the size of those just done. */
 static void wait_all_left(struct bmi_pool *pool)
 {
-	unsigned state = atomic_fetch_and_explicit(&pool->state, ~(unsigned)STATE_OPEN, memory_order_acq_rel) & STATE_COUNT;
+	unsigned state = atomic_fetch_and_explicit(&pool->state, ~(unsigned)STATE_OPEN, memory_order_acq_rel) &
+			 STATE_COUNT;
 	const uint64_t until = state ? now_ns() + SPIN_NS : 0;
 
 	while (state) {

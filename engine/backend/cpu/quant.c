@@ -117,7 +117,8 @@ static void decode_q5_k(float *dst, const uint8_t *src)
 		scale *= d;
 		min *= dmin;
 		for (unsigned j = 0; j < 32; j++)
-			dst[i * 32 + j] = scale * (float)((q[j] >> i % 2 * 4 & 15) | (high[j] >> i & 1) << 4) - min;
+			dst[i * 32 + j] =
+				scale * (float)((q[j] >> i % 2 * 4 & 15) | (high[j] >> i & 1) << 4) - min;
 	}
 }
 
@@ -142,8 +143,9 @@ static void decode_q6_k(float *dst, const uint8_t *src)
 bool bmi_quant_decode(float *dst, enum bmi_dtype from, const uint8_t *src, size_t n_blocks)
 {
 	static void (*const decoders[BMI_N_DTYPES])(float *dst, const uint8_t *src) = {
-		[BMI_Q4_0] = decode_q4_0, [BMI_Q4_1] = decode_q4_1, [BMI_Q5_0] = decode_q5_0, [BMI_Q5_1] = decode_q5_1,
-		[BMI_Q8_0] = decode_q8_0, [BMI_Q4_K] = decode_q4_k, [BMI_Q5_K] = decode_q5_k, [BMI_Q6_K] = decode_q6_k,
+		[BMI_Q4_0] = decode_q4_0, [BMI_Q4_1] = decode_q4_1, [BMI_Q5_0] = decode_q5_0,
+		[BMI_Q5_1] = decode_q5_1, [BMI_Q8_0] = decode_q8_0, [BMI_Q4_K] = decode_q4_k,
+		[BMI_Q5_K] = decode_q5_k, [BMI_Q6_K] = decode_q6_k,
 	};
 	const struct bmi_dtype_info *info = bmi_dtype_info(from);
 

@@ -14,7 +14,8 @@ void bmi_rope_ref(float *x, const struct bmi_rope *rope, uint32_t pos, uint32_t 
 	for (uint32_t i = 0; i < half; i++) {
 		const float angle = (float)pos * rope->inv_freq[i];
 		const float c = cosf(angle) * rope->scale, s = sinf(angle) * rope->scale;
-		const uint32_t at0 = rope->interleaved ? 2 * i : i, at1 = rope->interleaved ? 2 * i + 1 : i + half;
+		const uint32_t at0 = rope->interleaved ? 2 * i : i,
+			       at1 = rope->interleaved ? 2 * i + 1 : i + half;
 
 		for (uint32_t h = 0; h < n_heads; h++) {
 			float *v = x + (size_t)h * head_dim;

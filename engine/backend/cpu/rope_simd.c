@@ -14,7 +14,8 @@ static void sincos16(const float angle[BMI_LANES], float ret_sin[BMI_LANES], flo
 {
 	for (unsigned i = 0; i < BMI_LANES; i++) {
 		const double a = angle[i], n = __builtin_rint(a * 0.63661977236758134308);
-		const double r = __builtin_fma(n, -6.123233995736766e-17, __builtin_fma(n, -1.5707963267948966, a));
+		const double r =
+			__builtin_fma(n, -6.123233995736766e-17, __builtin_fma(n, -1.5707963267948966, a));
 		const double z = r * r;
 		double s = -1.0 / 1307674368000.0, c = 1.0 / 20922789888000.0;
 		const int quadrant = (int)n & 3;

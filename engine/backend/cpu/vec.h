@@ -11,6 +11,8 @@
  */
 #include "backend/cpu/kernels.h"
 
+#if defined(BMI_VEC_H) /* only the vector kernels are built with it */
+
 #include BMI_VEC_H
 
 #define VEC_UNROLL _Pragma("GCC unroll 16")
@@ -27,7 +29,9 @@ VEC_INLINE vec vec_load_dtype(const void *p, enum bmi_dtype dtype)
 
 VEC_INLINE vec vec_load_dtype_n(const void *p, enum bmi_dtype dtype, uint32_t n)
 {
-	return dtype == BMI_F32 ? vec_load_n(p, n) : dtype == BMI_F16 ? vec_load_f16_n(p, n) : vec_load_bf16_n(p, n);
+	return dtype == BMI_F32   ? vec_load_n(p, n)
+	       : dtype == BMI_F16 ? vec_load_f16_n(p, n)
+				  : vec_load_bf16_n(p, n);
 }
 
 /* What this set's table points at; see kernels.h. */
@@ -36,7 +40,8 @@ void BMI_ISA(bmi_gemm)(const struct bmi_matmul *m, uint32_t row0, uint32_t row1,
 		       struct bmi_scratch *scratch);
 void BMI_ISA(bmi_rmsnorm)(float *y, const float *x, const float *w, uint32_t dim, float eps, float w_offset);
 void BMI_ISA(bmi_layernorm)(float *y, const float *x, const float *w, const float *b, uint32_t dim, float eps);
-void BMI_ISA(bmi_rope)(float *x, const struct bmi_rope *rope, uint32_t pos, uint32_t n_heads, uint32_t head_dim);
+void BMI_ISA(bmi_rope)(float *x, const struct bmi_rope *rope, uint32_t pos, uint32_t n_heads,
+		       uint32_t head_dim);
 void BMI_ISA(bmi_glu)(float *y, const float *gate, const float *up, uint32_t dim, enum bmi_act act);
 void BMI_ISA(bmi_add)(float *y, const float *x, size_t n, float scale);
 void BMI_ISA(bmi_softcap)(float *x, size_t n, float cap);
@@ -47,4 +52,5 @@ void BMI_ISA(bmi_attend)(const struct bmi_attn *a, uint32_t tok0, uint32_t n_tok
 
 extern const struct bmi_kernels BMI_ISA(bmi_kernels);
 
+#endif
 #endif

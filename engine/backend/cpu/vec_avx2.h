@@ -2,15 +2,17 @@
 #ifndef BMI_BACKEND_CPU_VEC_AVX2_H
 #define BMI_BACKEND_CPU_VEC_AVX2_H
 
+#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__) /* empty where nobody may use it */
+
 /* The 16-lane vector of vec.h in two 256-bit registers: AVX2, FMA, F16C. 16 registers, so tiles are smaller. */
 #include <immintrin.h>
 #include <stdint.h>
 #include <string.h>
 
-#define BMI_ISA(name) name##_avx2
-#define BMI_ISA_NAME  "avx2"
+#define BMI_ISA(name)      name##_avx2
+#define BMI_ISA_NAME       "avx2"
 #define VEC_DOT_TOKENS_MAX 3 /* decode: tokens one pass over the weights serves */
-#define VEC_INLINE    static inline __attribute__((always_inline))
+#define VEC_INLINE         static inline __attribute__((always_inline))
 
 typedef struct {
 	__m256 a, b; /* lanes 0..7, 8..15 */
@@ -19,7 +21,7 @@ typedef __m256 vec_part; /* what one register holds */
 
 enum {
 	VEC_PARTS = 2,
-	VEC_DOT_WIDE = 1,    /* decode: tokens up to which 4 rows fit; 2 rows x 3 tokens is 12 registers of sums */
+	VEC_DOT_WIDE = 1, /* decode: tokens up to which 4 rows fit; 2 rows x 3 tokens is 12 registers of sums */
 	VEC_TILE_TOKENS = 3, /* prefill: 4 rows x 3 tokens of one half of the lanes at a time */
 	VEC_SCORE_ROWS = 1,  /* attention: query rows x 4 keys */
 	VEC_MIX_ROWS = 3,    /* attention: query rows x 2 vectors of V */
@@ -269,4 +271,5 @@ VEC_INLINE vec vec_from_parts(const vec_part p[VEC_PARTS])
 	return (vec){ p[0], p[1] };
 }
 
+#endif
 #endif

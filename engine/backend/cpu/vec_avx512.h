@@ -2,15 +2,18 @@
 #ifndef BMI_BACKEND_CPU_VEC_AVX512_H
 #define BMI_BACKEND_CPU_VEC_AVX512_H
 
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && \
+	defined(__AVX512VL__) /* empty where nobody may use it */
+
 /* The 16-lane vector of vec.h in one 512-bit register: AVX-512 F, BW, DQ, VL. 32 registers. */
 #include <immintrin.h>
 #include <stdint.h>
 #include <string.h>
 
-#define BMI_ISA(name) name##_avx512
-#define BMI_ISA_NAME  "avx512"
+#define BMI_ISA(name)      name##_avx512
+#define BMI_ISA_NAME       "avx512"
 #define VEC_DOT_TOKENS_MAX 6 /* decode: tokens one pass over the weights serves */
-#define VEC_INLINE    static inline __attribute__((always_inline))
+#define VEC_INLINE         static inline __attribute__((always_inline))
 
 typedef __m512 vec;
 typedef __m512 vec_part; /* what one register holds */
@@ -231,4 +234,5 @@ VEC_INLINE vec vec_from_parts(const vec_part p[VEC_PARTS])
 	return p[0];
 }
 
+#endif
 #endif

@@ -4,6 +4,8 @@
 
 #include "backend/cpu/vec.h"
 
+#if defined(BMI_VEC_H) /* see vec.h */
+
 /*
  * exp, tanh and erf of 16 floats. The polynomials are minimax fits (Remez) of the functions named; the error given first is
  * theirs, before rounding. tests/backend/test_kernels.c sweeps all three against libm in double: at most 2 ulp.
@@ -12,7 +14,8 @@
 /* exp(x) = 2^n exp(r), |r| <= ln2 / 2. 0 below -104, infinity above 88.73, NaN stays. exp(r) = 1 + r + r^2 q(r): 2^-28. */
 VEC_INLINE vec vec_exp(vec x)
 {
-	const vec c = vec_min(vec_set(89.0f), vec_max(vec_set(-104.0f), x)); /* a NaN is the second operand: it wins */
+	const vec c = vec_min(vec_set(89.0f),
+			      vec_max(vec_set(-104.0f), x)); /* a NaN is the second operand: it wins */
 	const vec n = vec_round(vec_mul(c, vec_set(1.44269504f)));
 	const vec r = vec_fnma(n, vec_set(-2.12194440e-4f), vec_fnma(n, vec_set(0.693359375f), c));
 	vec q = vec_set(1.38131448e-3f);
@@ -63,4 +66,5 @@ VEC_INLINE vec vec_erf(vec x)
 	return vec_if_less(t, vec_set(1.0f), vec_fma(p, x, x), vec_copysign(e, x));
 }
 
+#endif
 #endif

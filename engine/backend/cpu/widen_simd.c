@@ -12,7 +12,8 @@ VEC_INLINE void widen(float *y, const char *src, const enum bmi_dtype from, size
 	if (i < n) {
 		const uint32_t left = (uint32_t)(n - i);
 
-		vec_store_n(y + i, vec_mul(s, vec_load_dtype_n(src + i * vec_dtype_bytes(from), from, left)), left);
+		vec_store_n(y + i, vec_mul(s, vec_load_dtype_n(src + i * vec_dtype_bytes(from), from, left)),
+			    left);
 	}
 }
 

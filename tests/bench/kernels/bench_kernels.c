@@ -18,7 +18,7 @@ struct bench {
 	const struct bmi_ops *ops;
 	const char *isa, *filter;
 	unsigned n_threads;
-	char *weights;   /* WEIGHT_BYTES */
+	char *weights;    /* WEIGHT_BYTES */
 	float *x, *y, *z; /* X_MAX floats */
 };
 
@@ -33,20 +33,21 @@ static double now_s(const struct bench *b)
 
 static void report(const struct bench *b, const char *what, double best_s, double n, const char *unit)
 {
-	printf("%-8s %u thr  %-34s %10.2f us  %8.2f %s\n", b->isa, b->n_threads, what, best_s * 1e6, n / best_s * 1e-9, unit);
+	printf("%-8s %u thr  %-34s %10.2f us  %8.2f %s\n", b->isa, b->n_threads, what, best_s * 1e6,
+	       n / best_s * 1e-9, unit);
 	fflush(stdout);
 }
 
-#define BEST(best, ...)                                                                                                  \
-	do {                                                                                                             \
-		best = 1e9;                                                                                              \
-		for (int round_ = 0; round_ < ROUNDS; round_++) {                                                        \
-			const double t0_ = now_s(b);                                                                     \
-			double dt_;                                                                                      \
-			__VA_ARGS__;                                                                                     \
-			dt_ = now_s(b) - t0_;                                                                            \
-			best = dt_ < best ? dt_ : best;                                                                  \
-		}                                                                                                        \
+#define BEST(best, ...)                                           \
+	do {                                                      \
+		best = 1e9;                                       \
+		for (int round_ = 0; round_ < ROUNDS; round_++) { \
+			const double t0_ = now_s(b);              \
+			double dt_;                               \
+			__VA_ARGS__;                              \
+			dt_ = now_s(b) - t0_;                     \
+			best = dt_ < best ? dt_ : best;           \
+		}                                                 \
 	} while (0)
 
 struct reading {
@@ -86,7 +87,8 @@ static bool wanted(const struct bench *b, const char *what)
 	return !b->filter || strstr(what, b->filter);
 }
 
-static void bench_matmul(const struct bench *b, enum bmi_dtype dtype, uint32_t rows, uint32_t cols, uint32_t n_tok)
+static void bench_matmul(const struct bench *b, enum bmi_dtype dtype, uint32_t rows, uint32_t cols,
+			 uint32_t n_tok)
 {
 	const size_t elt = dtype == BMI_F32 ? 4 : 2, bytes = (size_t)rows * cols * elt;
 	const size_t n_mats = n_tok > 16 ? 1 : WEIGHT_BYTES / bytes;
@@ -110,8 +112,8 @@ static void bench_matmul(const struct bench *b, enum bmi_dtype dtype, uint32_t r
 		report(b, what, best, 2.0 * rows * cols * n_tok, "GFLOP/s");
 }
 
-static void bench_attention(const struct bench *b, uint32_t n_tok, uint32_t pos0, uint32_t heads, uint32_t kv_heads,
-			    uint32_t dim, enum bmi_dtype dtype)
+static void bench_attention(const struct bench *b, uint32_t n_tok, uint32_t pos0, uint32_t heads,
+			    uint32_t kv_heads, uint32_t dim, enum bmi_dtype dtype)
 {
 	void *blocks[256];
 	struct bmi_kv_table table = { blocks, blocks }, *tables = calloc(n_tok, sizeof(*tables));
@@ -121,7 +123,8 @@ static void bench_attention(const struct bench *b, uint32_t n_tok, uint32_t pos0
 	double best, keys = 0;
 	char what[64];
 
-	snprintf(what, sizeof(what), "attention %s %u/%ux%u %u at %u", bmi_dtype_name(dtype), heads, kv_heads, dim, n_tok, pos0);
+	snprintf(what, sizeof(what), "attention %s %u/%ux%u %u at %u", bmi_dtype_name(dtype), heads, kv_heads,
+		 dim, n_tok, pos0);
 	for (uint32_t t = 0; t < n_tok; t++) {
 		tables[t] = table;
 		pos[t] = pos0 + t;
@@ -170,7 +173,8 @@ static void bench_all(struct bench *b)
 {
 	static const struct {
 		uint32_t rows, cols;
-	} shapes[] = { { 576, 576 }, { 1536, 576 }, { 576, 1536 }, { 49152, 576 }, { 2048, 2048 }, { 5632, 2048 }, { 2048, 5632 } };
+	} shapes[] = { { 576, 576 },   { 1536, 576 },  { 576, 1536 }, { 49152, 576 },
+		       { 2048, 2048 }, { 5632, 2048 }, { 2048, 5632 } };
 
 	if (wanted(b, "read"))
 		bench_read(b);
