@@ -39,6 +39,29 @@ static const struct bmi_skel *model(void)
 	return skel;
 }
 
+/* Halfway through a move: what is reported is a map of just these places. */
+static void check_truth(const struct bmi_plan *plan, uint32_t n_moved)
+{
+	const struct bmi_skel *skel = model();
+	struct bmi_arena *arena = bmi_arena_new();
+	bmi_device *now = arena ? bmi_arena_array(arena, skel->n_tensors, sizeof(*now)) : NULL;
+	struct bmi_map_entry *list;
+	struct bmi_map map = { .mode = BMI_PLACE_CUSTOM };
+	struct bmi_plan *told = NULL;
+
+	check(now != NULL);
+	for (uint32_t t = 0; t < skel->n_tensors; t++)
+		now[t] = t < n_moved ? BMI_DEVICE_DISK : plan->tensor_device[t];
+	check(bmi_plan_entries_from(skel, plan, now, arena, &list, &map.n_entries) == 0);
+	map.entries = list;
+	check(bmi_place_plan(skel, plan->dtype, &map, NULL, N_GPUS, &told, NULL, NULL) == 0);
+	for (uint32_t t = 0; t < skel->n_tensors; t++)
+		check(skel->tensors[t].kind == BMI_BUFFER || skel->tensors[t].tied_to != BMI_NONE ||
+		      told->tensor_device[t] == now[t]);
+	bmi_plan_free(told);
+	bmi_arena_free(arena);
+}
+
 static void check_plan(const struct bmi_map *map, const struct bmi_plan *plan)
 {
 	const struct bmi_skel *skel = model();
@@ -53,6 +76,7 @@ static void check_plan(const struct bmi_map *map, const struct bmi_plan *plan)
 	check(bmi_map_parse(text.bytes, text.n, true, skel, &again, NULL, NULL) == 0);
 	check(bmi_place_plan(skel, plan->dtype, again, NULL, N_GPUS, &plan_again, NULL, NULL) == 0);
 	check(!memcmp(plan->tensor_device, plan_again->tensor_device, skel->n_tensors * sizeof(bmi_device)));
+	check_truth(plan, (uint32_t)text.n % skel->n_tensors);
 	bmi_plan_free(plan_again);
 	bmi_map_free(again);
 }
@@ -96,13 +120,20 @@ static void check_budget(const char *text, size_t n)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const char *text = (const char *)data;
+	static const char *const stored[] = { "F8_E4M3", "BF16" };
+	char *word = strndup(text, size);
 	enum bmi_dtype dtype;
 	uint64_t bytes;
 	bool none;
 
+	check(word != NULL);
 	check_map(text, size);
 	check_budget(text, size);
 	bmi_size_parse(text, size, &bytes, NULL);
-	bmi_dtype_parse(text, size, &dtype, &none, NULL, NULL);
+	if (bmi_dtype_parse(text, size, &dtype, &none, NULL, NULL) == 0 && !none)
+		check(bmi_dtype_info(dtype)->is_floating);
+	if (bmi_dtype_resolve("auto", word, stored, size % 3, &dtype, NULL, NULL) == 0)
+		check(bmi_dtype_info(dtype)->is_floating);
+	free(word);
 	return 0;
 }
