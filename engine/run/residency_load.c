@@ -136,7 +136,7 @@ static int load_through_slots(struct bmi_residency *res, const uint32_t *tensors
 
 /* ---- from the page cache ---- */
 
-enum { CACHED_PIECE = 1 << 20 };
+enum { CACHED_PIECE = 256 << 10 };
 
 struct copy_job {
 	struct bmi_extent ext;
@@ -155,11 +155,22 @@ static void copy_piece(void *arg, uint32_t i)
 		atomic_store(&job->code, r);
 }
 
+int bmi_residency_copy_cached(struct bmi_residency *res, const struct bmi_extent *ext, void *dst)
+{
+	struct copy_job job = { .ext = *ext, .dst = dst };
+	const uint32_t n = (uint32_t)((ext->len + CACHED_PIECE - 1) / CACHED_PIECE);
+
+	if (n == 1)
+		copy_piece(&job, 0);
+	else
+		bmi_cpu_parallel(res->opt.cpu, copy_piece, &job, n);
+	return atomic_load(&job.code);
+}
+
 /* Return: 1 loaded, 0 not fit for this way or it failed (then the slots say why), -ENOMEM. */
 static int load_cached(struct bmi_residency *res, uint32_t t, struct bmi_error *err)
 {
 	const struct bmi_weight *w = &res->weight[t];
-	struct copy_job job = { .ext = w->src->extent };
 	int r;
 
 	if (w->is_vector || w->src->dtype != bmi_residency_dtype_of(res, t, bmi_residency_dtype(res)) ||
@@ -168,12 +179,9 @@ static int load_cached(struct bmi_residency *res, uint32_t t, struct bmi_error *
 	r = alloc(res, t, err);
 	if (r < 0)
 		return r;
-	job.dst = w->buf.data;
-	bmi_cpu_parallel(res->opt.cpu, copy_piece, &job,
-			 (uint32_t)((job.ext.len + CACHED_PIECE - 1) / CACHED_PIECE));
-	if (atomic_load(&job.code))
+	if (bmi_residency_copy_cached(res, &w->src->extent, w->buf.data) < 0)
 		return 0;
-	bmi_residency_count(res, 0, job.ext.len, 0);
+	bmi_residency_count(res, 0, w->src->extent.len, 0);
 	arrived(res, t);
 	return 1;
 }

@@ -45,6 +45,7 @@ struct bmi_staging {
 struct bmi_block {
 	uint32_t item; /* index into the order */
 	uint32_t row0, n_rows;
+	bool cached; /* the page cache has it: not asked for, but copied when its turn comes */
 };
 
 /* The read-ahead: blocks head .. head + n - 1 of an endless walk over `order` are in slots head % n_slots ... */
@@ -178,5 +179,8 @@ uint32_t bmi_stream_rows_per_block(const struct bmi_residency *res, uint32_t ten
 
 /** bmi_residency_load() - read the @n tensors listed into new buffers. On failure some have one and some have not. */
 int bmi_residency_load(struct bmi_residency *res, const uint32_t *tensors, uint32_t n, struct bmi_error *err);
+
+/** bmi_residency_copy_cached() - read what the page cache has, on all threads. -errno when it cannot be read after all. */
+int bmi_residency_copy_cached(struct bmi_residency *res, const struct bmi_extent *ext, void *dst);
 
 #endif

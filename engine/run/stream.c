@@ -45,6 +45,14 @@ static struct bmi_block *block_at(struct bmi_residency *res, uint64_t num)
 	return &res->stream.block[slot_of(res, num)];
 }
 
+static struct bmi_extent extent_of(const struct bmi_residency *res, const struct bmi_block *b)
+{
+	const struct bmi_weight *w = &res->weight[res->stream.order[b->item]];
+
+	return (struct bmi_extent){ w->src->extent.fd, w->src->extent.off + b->row0 * w->row_bytes,
+				    b->n_rows * w->row_bytes };
+}
+
 /* Keep every slot busy; but no block twice, where all that is on disk fits into staging. */
 static int fill(struct bmi_residency *res, struct bmi_error *err)
 {
@@ -55,16 +63,17 @@ static int fill(struct bmi_residency *res, struct bmi_error *err)
 		const struct bmi_weight *w = &res->weight[t];
 		struct bmi_block b = { s->next_item, s->next_row, bmi_stream_rows_per_block(res, t) };
 		const struct bmi_block *oldest = block_at(res, s->head);
-		struct bmi_extent ext = w->src->extent;
-		int r;
+		struct bmi_extent ext;
+		int r = 0;
 
 		if (s->n && oldest->item == b.item && oldest->row0 == b.row0)
 			return 0;
 		if (b.n_rows > w->n_rows - b.row0)
 			b.n_rows = w->n_rows - b.row0;
-		ext.off += b.row0 * w->row_bytes;
-		ext.len = b.n_rows * w->row_bytes;
-		r = bmi_disk_submit(res->staging.disk, i, &ext, err);
+		ext = extent_of(res, &b);
+		b.cached = bmi_disk_is_cached(&ext);
+		if (!b.cached)
+			r = bmi_disk_submit(res->staging.disk, i, &ext, err);
 		if (r < 0)
 			return bmi_residency_blame(res, t, r, err);
 		s->block[i] = b;
@@ -90,12 +99,38 @@ static void pop(struct bmi_residency *res)
 	s->lent = false;
 }
 
+/*
+ * The bytes of the oldest block. One that the page cache has is copied now, by all threads, and always to the same place
+ * unless slot 0 is being read into: there it is still in the CPU's cache when it is computed with.
+ */
+static int wait_oldest(struct bmi_residency *res, const void **ret, struct bmi_error *err)
+{
+	struct bmi_disk *disk = res->staging.disk;
+	const struct bmi_block *b = block_at(res, res->stream.head);
+	const uint32_t slot = slot_of(res, res->stream.head);
+	const struct bmi_extent ext = extent_of(res, b);
+	int r;
+
+	if (b->cached) {
+		void *to = bmi_disk_slot(disk, res->stream.block[0].cached ? 0 : slot);
+
+		*ret = to;
+		if (bmi_residency_copy_cached(res, &ext, to) == 0)
+			return 0;
+		r = bmi_disk_submit(disk, slot, &ext, err); /* this way tells what is wrong with the file */
+		if (r < 0)
+			return r;
+	}
+	return bmi_disk_wait(disk, slot, ret, err);
+}
+
 static void discard_to(struct bmi_residency *res, uint64_t num)
 {
 	const void *ignored;
 
 	while (res->stream.head < num) {
-		if (bmi_disk_wait(res->staging.disk, slot_of(res, res->stream.head), &ignored, NULL) < 0) {
+		if (!block_at(res, res->stream.head)->cached &&
+		    bmi_disk_wait(res->staging.disk, slot_of(res, res->stream.head), &ignored, NULL) < 0) {
 			bmi_disk_drain(res->staging.disk);
 			res->stream.n = 0; /* nothing in the slots can be trusted to be there */
 			return;
@@ -231,7 +266,7 @@ int bmi_stream_get(struct bmi_residency *res, uint32_t tensor, uint32_t row0, co
 	if (r == 0)
 		r = seek(res, tensor, row0, err);
 	if (r == 0) {
-		r = bmi_disk_wait(res->staging.disk, slot_of(res, res->stream.head), ret, err);
+		r = wait_oldest(res, ret, err);
 		if (r < 0)
 			r = bmi_residency_blame(res, tensor, r, err);
 	}

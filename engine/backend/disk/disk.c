@@ -316,6 +316,12 @@ int bmi_disk_wait(struct bmi_disk *disk, uint32_t slot, const void **ret, struct
 			s->pos, s->ext.off + s->ext.len - s->pos);
 }
 
+void *bmi_disk_slot(const struct bmi_disk *disk, uint32_t slot)
+{
+	assert(slot < disk->n_slots && disk->slot[slot].state != BUSY);
+	return disk->slot[slot].mem;
+}
+
 void bmi_disk_drain(struct bmi_disk *disk)
 {
 	unsigned n_errors = 0;

@@ -68,6 +68,9 @@ int bmi_disk_submit(struct bmi_disk *disk, uint32_t slot, const struct bmi_exten
  */
 int bmi_disk_wait(struct bmi_disk *disk, uint32_t slot, const void **ret, struct bmi_error *err);
 
+/** bmi_disk_slot() - the memory of a slot that is not being read, for other uses: slot_bytes, aligned to 4096. */
+void *bmi_disk_slot(const struct bmi_disk *disk, uint32_t slot);
+
 /** bmi_disk_drain() - wait for all reads in flight and forget them. */
 void bmi_disk_drain(struct bmi_disk *disk);
 
