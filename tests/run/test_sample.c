@@ -267,6 +267,30 @@ static void test_greedy(void **state)
 	bmi_sampler_free(sampler);
 }
 
+/* The best, a tie with a later one, and a NaN are found wherever they are. */
+static void test_greedy_anywhere(void **state)
+{
+	const struct bmi_sample_params greedy = BMI_SAMPLE_GREEDY;
+	struct bmi_sampler *sampler;
+	float logits[VOCAB];
+	uint32_t id;
+
+	assert_int_equal(bmi_sampler_new(VOCAB, &sampler, NULL), 0);
+	make_logits(logits, false);
+	for (uint32_t i = 0; i < VOCAB; i++) {
+		const float was = logits[i], last = logits[VOCAB - 1];
+
+		logits[i] = logits[VOCAB - 1] = 9;
+		assert_int_equal(bmi_sample(sampler, &greedy, logits, NULL, NULL, &id, NULL), 0);
+		assert_int_equal(id, i);
+		logits[i] = NAN;
+		assert_int_equal(bmi_sample(sampler, &greedy, logits, NULL, NULL, &id, NULL), -EDOM);
+		logits[i] = was;
+		logits[VOCAB - 1] = last;
+	}
+	bmi_sampler_free(sampler);
+}
+
 /* Penalties count for greedy too, and their memory is clean afterwards. */
 static void test_greedy_with_penalty(void **state)
 {
@@ -363,13 +387,11 @@ static void test_tiny_temperature(void **state)
 
 int main(void)
 {
-	enum { N_OTHERS = 6, N_ROWS = BMI_ARRAY_LEN(rows) };
+	enum { N_OTHERS = 7, N_ROWS = BMI_ARRAY_LEN(rows) };
 	struct CMUnitTest tests[N_OTHERS + N_ROWS] = {
-		cmocka_unit_test(test_rng_is_the_published_one),
-		cmocka_unit_test(test_greedy),
-		cmocka_unit_test(test_greedy_with_penalty),
-		cmocka_unit_test(test_refuses_what_is_no_number),
-		cmocka_unit_test(test_seed_reproduces),
+		cmocka_unit_test(test_rng_is_the_published_one),  cmocka_unit_test(test_greedy),
+		cmocka_unit_test(test_greedy_anywhere),           cmocka_unit_test(test_greedy_with_penalty),
+		cmocka_unit_test(test_refuses_what_is_no_number), cmocka_unit_test(test_seed_reproduces),
 		cmocka_unit_test(test_tiny_temperature),
 	};
 
