@@ -10,6 +10,7 @@
 
 #include <stdalign.h>
 #include <stdatomic.h>
+#include <string.h>
 
 enum { PIECE = 32 << 10, ROUNDING_PIECE = 1024 }; /* elements: whole blocks of every type */
 
@@ -64,7 +65,10 @@ int bmi_residency_convert(struct bmi_residency *res, uint32_t tensor, void *dst,
 		.n = n,
 	};
 
-	if (n <= PIECE)
+	/* a copy keeps up with a disk alone: not worth waiting for other threads */
+	if (job.from == job.to && !job.widen)
+		memcpy(dst, src, bmi_residency_bytes(job.to, n));
+	else if (n <= PIECE)
 		convert_piece(&job, 0);
 	else
 		bmi_cpu_parallel(res->opt.cpu, convert_piece, &job, (uint32_t)((n + PIECE - 1) / PIECE));
