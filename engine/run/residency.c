@@ -56,6 +56,8 @@ void bmi_residency_count(struct bmi_residency *res, int64_t cpu_bytes, uint64_t 
 	res->shared.cpu_bytes += (uint64_t)cpu_bytes;
 	res->shared.move_done_bytes += moved_bytes;
 	res->shared.streamed_bytes += streamed_bytes;
+	if (res->staging.disk)
+		res->shared.io = bmi_disk_describe(res->staging.disk); /* a file's first read may change it */
 	pthread_mutex_unlock(&res->lock);
 }
 
