@@ -56,7 +56,7 @@ static struct bmi_tok *make(unsigned kind)
 			  "\"unk_token\":"
 			  "\"<u>\",\"fuse_unk\":true,\"vocab\":{\"<u>\":0,\"<s>\":1"
 			: "{\"added_tokens\":[" SPECIALS "],\"normalizer\":{\"type\":\"Lowercase\"},\"pre_"
-							 "tokenizer\":{\"type\":\"Metaspace\","
+			  "tokenizer\":{\"type\":\"Metaspace\","
 			  "\"replacement\":\"▁\",\"prepend_scheme\":\"first\"},\"decoder\":{\"type\":"
 			  "\"Metaspace\","
 			  "\"replacement\":\"▁\"},\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[["

@@ -111,8 +111,9 @@ static const struct row {
 	  "\"id\":\"A\"}}],"
 	  "\"special_tokens\":{\"x\":{\"ids\":[77]}}}",
 	  -EINVAL, "not in the vocabulary" },
-	{ "template unnamed",
-	  "post_processor", "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"x\"}},{\"Sequence\":{\"id\":\"A\"}}]}",
+	{ "template unnamed", "post_processor",
+	  "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"x\"}},"
+	  "{\"Sequence\":{\"id\":\"A\"}}]}",
 	  -EINVAL, "no ids" },
 	{ "decoder", "decoder", "{\"type\":\"WordPiece\"}", -EOPNOTSUPP, "'WordPiece'" },
 	{ "decoder behind Fuse", "decoder",
@@ -169,10 +170,8 @@ static void test_pattern(void **state)
 {
 	bmi_auto_str json = { 0 };
 
-	bmi_str_puts(
-		&json,
-		"{\"model\":" MODEL
-		",\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":");
+	bmi_str_puts(&json, "{\"model\":" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",");
+	bmi_str_puts(&json, "\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":");
 	bmi_str_put_json(&json, *state, strlen(*state));
 	bmi_str_puts(&json, "}}}");
 	check(json.bytes, json.n, -EOPNOTSUPP, "Split");
