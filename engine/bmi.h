@@ -207,6 +207,12 @@ unsigned bmi_turn_drop_reader(struct bmi_turn *turn);
 int bmi_plan_report(const struct bmi_engine_options *opt, bool json, struct bmi_str *ret,
 		    struct bmi_error *err);
 
+/**
+ * bmi_measure() - how fast this machine reads weights from RAM and from the disk that @model_path is on; takes a second or
+ * two. What is measured is kept in a file of the user's cache directory and used by later plans. @ret: what it found, as text.
+ */
+int bmi_measure(const char *model_path, struct bmi_str *ret, struct bmi_error *err);
+
 /** bmi_version() - "0.1.0". */
 const char *bmi_version(void);
 

@@ -159,6 +159,12 @@ uint32_t bmi_skel_find_tensor(const struct bmi_skel *skel, const char *name, siz
 /** bmi_skel_tensor_bytes() - bytes of a tensor in @dtype (its own dtype where it has one); second names count 0. */
 uint64_t bmi_skel_tensor_bytes(const struct bmi_skel *skel, uint32_t tensor, enum bmi_dtype dtype);
 
+/**
+ * bmi_skel_read_share() - the part of a tensor that one token reads: one row of an embedding that is not also the head,
+ * k of E experts, all of anything else.
+ */
+double bmi_skel_read_share(const struct bmi_skel *skel, uint32_t tensor);
+
 /** bmi_skel_module_bytes() - all tensors at and below a module. */
 uint64_t bmi_skel_module_bytes(const struct bmi_skel *skel, uint32_t module, enum bmi_dtype dtype);
 

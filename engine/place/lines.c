@@ -112,11 +112,11 @@ static int judge_word(const char *s, size_t n, enum bmi_place_error *kind, struc
 
 	if (i == 0 || quoted || skip_blanks(s, i, n) != n || strchr(word, ':') || bmi_map_is_word(word))
 		return 0;
-	return bmi_refuse(kind, BMI_PLACE_BAD_MODE, err, -EINVAL,
-			  "device_map: '%.60s' is no placement: write auto, balanced, balanced_low_0 or "
-			  "sequential, a device "
-			  "(cpu, disk, a GPU's number), or MODULE: DEVICE lines",
-			  word);
+	return bmi_refuse(
+		kind, BMI_PLACE_BAD_MODE, err, -EINVAL,
+		"device_map: '%.60s' is no placement: write auto, fastest, balanced, balanced_low_0 "
+		"or sequential, a device (cpu, disk, a GPU's number), or MODULE: DEVICE lines",
+		word);
 }
 
 static bool is_blank_line(const char *s, size_t n)

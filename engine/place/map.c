@@ -19,6 +19,7 @@ static const struct {
 	{ "balanced", BMI_PLACE_BALANCED },
 	{ "balanced_low_0", BMI_PLACE_BALANCED_LOW_0 },
 	{ "sequential", BMI_PLACE_SEQUENTIAL },
+	{ "fastest", BMI_PLACE_FASTEST },
 };
 
 struct parse {
@@ -59,9 +60,9 @@ static int take_word(struct parse *p, const char *word)
 				  word);
 	if (!bmi_device_parse(word, strlen(word), &device))
 		return bmi_refuse(p->kind, BMI_PLACE_BAD_MODE, p->err, -EINVAL,
-				  "device_map: '%.60s' is no placement: write auto, balanced, balanced_low_0 "
-				  "or sequential, a "
-				  "device (cpu, disk, a GPU's number), or MODULE: DEVICE lines",
+				  "device_map: '%.60s' is no placement: write auto, fastest, balanced, "
+				  "balanced_low_0 or sequential, a device (cpu, disk, a GPU's number), or "
+				  "MODULE: DEVICE lines",
 				  word);
 	p->map->entries = bmi_arena_array(p->map->arena, 1, sizeof(*p->map->entries));
 	if (!p->map->entries)

@@ -14,7 +14,8 @@ enum bmi_place_mode {
 	BMI_PLACE_AUTO,
 	BMI_PLACE_BALANCED,
 	BMI_PLACE_BALANCED_LOW_0,
-	BMI_PLACE_SEQUENTIAL
+	BMI_PLACE_SEQUENTIAL,
+	BMI_PLACE_FASTEST /* ours; not one of the peer's */
 };
 
 /* Kinds of refusal, as programs see them (mount.bmifs --plan --json) and as the peer's cases name them. */
@@ -69,8 +70,10 @@ struct bmi_budget {
 	struct {
 		bmi_device device;
 		double bytes; /* the peer compares reals; a negative one fits nothing */
+		double rate;  /* bytes a second it reads weights at; 0: bmi_place_default_rate() */
 	} dev[66];
 	uint32_t n;
+	double kv_layer_bytes; /* keys and values of one layer, which live where it is computed; `fastest` plans them in */
 	bool given; /* by max_memory; false: detected, then the 0.9 rules of one GPU apply */
 };
 
@@ -123,6 +126,25 @@ int bmi_place_plan(const struct bmi_skel *skel, enum bmi_dtype dtype, const stru
 		   enum bmi_place_error *ret_kind, struct bmi_error *err);
 void bmi_plan_free(struct bmi_plan *plan);
 BMI_AUTO(bmi_plan)
+
+/** bmi_place_default_rate() - a careful guess of the bytes a second that a device reads weights at. */
+double bmi_place_default_rate(bmi_device device);
+
+/**
+ * bmi_place_cost() - seconds that one token takes when tensors are where @tensor_device says.
+ * The sum over tensors of the bytes a token reads of them / the rate of their device: in decode, weights are read once
+ * for each token and the devices work one after the other. Activations and the links they cross are left out.
+ */
+double bmi_place_cost(const struct bmi_skel *skel, enum bmi_dtype dtype, const bmi_device *tensor_device,
+		      const struct bmi_budget *budget);
+
+/**
+ * bmi_place_bound() - seconds that no placement within @budget can beat.
+ * The fractional relaxation of the same sum: tensors by bytes read per byte stored, the densest first, into the fastest
+ * device first, cut where a device is full. With additive cost and capacities it is optimal (exchange argument), and every
+ * placement of whole tensors is one of its candidates.
+ */
+double bmi_place_bound(const struct bmi_skel *skel, enum bmi_dtype dtype, const struct bmi_budget *budget);
 
 /**
  * bmi_plan_entries_from() - hf_device_map of where tensors are: the entries of @plan while every tensor is where the plan

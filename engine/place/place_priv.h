@@ -85,6 +85,13 @@ void bmi_place_balance(const struct bmi_skel *skel, enum bmi_dtype dtype, enum b
 int bmi_place_walk(const struct bmi_skel *skel, enum bmi_dtype dtype, const struct bmi_budget *budget,
 		   struct bmi_placed *ret, uint32_t *ret_n, struct bmi_error *err);
 
+/**
+ * bmi_place_fastest() - the placement with the least bmi_place_cost() that we find, keys and values within the budget too.
+ * @ret: room for n_modules + n_tensors. Return: 0, -ENOSPC (keys and values alone do not fit), -ENOMEM.
+ */
+int bmi_place_fastest(const struct bmi_skel *skel, enum bmi_dtype dtype, const struct bmi_budget *budget,
+		      struct bmi_placed *ret, uint32_t *ret_n, struct bmi_error *err);
+
 /** bmi_place_collapse() - one line for siblings that went to one device, at the end of the list; in place. */
 void bmi_place_collapse(const struct bmi_skel *skel, struct bmi_placed *list, uint32_t *n);
 

@@ -89,8 +89,14 @@ static int plan_mode(const struct request *rq, const struct bmi_budget *budget)
 	if (!list)
 		return bmi_fail(rq->err, -ENOMEM, "plan of %u modules", rq->skel->n_modules);
 
-	bmi_place_balance(rq->skel, rq->plan->dtype, rq->map->mode, &b);
-	r = bmi_place_walk(rq->skel, rq->plan->dtype, &b, list, &n, rq->err);
+	if (rq->map->mode == BMI_PLACE_FASTEST) {
+		r = bmi_place_fastest(rq->skel, rq->plan->dtype, &b, list, &n, rq->err);
+		if (r == -ENOSPC && rq->kind)
+			*rq->kind = BMI_PLACE_NO_ROOM;
+	} else {
+		bmi_place_balance(rq->skel, rq->plan->dtype, rq->map->mode, &b);
+		r = bmi_place_walk(rq->skel, rq->plan->dtype, &b, list, &n, rq->err);
+	}
 	if (r < 0)
 		return r;
 	bmi_place_collapse(rq->skel, list, &n);

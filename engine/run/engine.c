@@ -54,6 +54,15 @@ static int resolve_options(struct bmi_engine *eng, const struct bmi_engine_optio
 	return opt->cpu_isa && !eng->cpu_isa ? bmi_fail(err, -ENOMEM, "no memory") : 0;
 }
 
+static void load_rates(struct bmi_engine *eng)
+{
+	char path[4096];
+
+	bmi_rates_default(&eng->rates);
+	if (bmi_rates_path(path, sizeof(path)) == 0)
+		bmi_rates_load(path, &eng->rates);
+}
+
 int bmi_engine_open_model(struct bmi_engine *eng, const char *path, bool to_run, struct bmi_error *err)
 {
 	int r = bmi_ckpt_open(path, /* need_weights= */ to_run, &eng->ckpt, err);
@@ -84,6 +93,7 @@ struct bmi_engine *bmi_engine_alloc(const struct bmi_engine_options *opt, struct
 	}
 	pthread_mutex_init(&eng->lock, NULL);
 	pthread_cond_init(&eng->wake, NULL);
+	load_rates(eng);
 	if (resolve_options(eng, opt, err) < 0) {
 		bmi_engine_close(eng);
 		return NULL;
@@ -123,7 +133,7 @@ static int start_tiers(struct bmi_engine *eng, struct bmi_error *err)
 			.ckpt = eng->ckpt,
 			.source = eng->source,
 			.cpu = eng->cpu,
-			.cpu_limit = eng->allowed_bytes - eng->req.split.fixed_bytes,
+			.cpu_limit = eng->allowed_bytes - eng->req.split.fixed_bytes + BMI_STAGING_BYTES,
 		},
 		eng->req.dtype, &eng->res, err);
 	if (r < 0)

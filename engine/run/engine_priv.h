@@ -9,6 +9,7 @@
 #include "run/kv.h"
 #include "run/params.h"
 #include "run/pass.h"
+#include "run/rates.h"
 #include "run/residency.h"
 #include "run/sample.h"
 #include "token/token.h"
@@ -123,6 +124,7 @@ struct bmi_engine {
 	uint32_t eos[16], n_eos;
 
 	uint64_t allowed_bytes; /* RAM this process may take in all; fixed at open */
+	struct bmi_rates rates;
 
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
@@ -170,7 +172,7 @@ int bmi_budget_split(const struct bmi_engine *eng, enum bmi_dtype dtype, struct 
 
 /* knob.c: requests; lock held where it says so */
 void bmi_request_fini(struct request *rq);
-void bmi_request_budget(const struct request *rq,
+void bmi_request_budget(const struct bmi_engine *eng, const struct request *rq,
 			struct bmi_budget *ret); /* bytes each device may take for weights */
 int bmi_request_first(struct bmi_engine *eng, const struct bmi_engine_options *opt, struct bmi_error *err);
 void bmi_moves_end(struct bmi_engine *eng, int code, const char *why); /* lock held */
@@ -214,6 +216,8 @@ struct bmi_placement_view {
 	enum bmi_dtype dtype;
 	struct bmi_budget budget; /* what each device may take for weights */
 	struct split split;
+	enum bmi_place_mode mode;
+	bool measured; /* the budget's rates were */
 };
 int bmi_placement_print(const struct bmi_placement_view *view, bool json, struct bmi_str *ret);
 

@@ -28,7 +28,7 @@ static bool is_blank(const char *text, size_t n)
 	return n == 0;
 }
 
-void bmi_request_budget(const struct request *rq, struct bmi_budget *ret)
+void bmi_request_budget(const struct bmi_engine *eng, const struct request *rq, struct bmi_budget *ret)
 {
 	if (rq->map->max_memory) {
 		*ret = *rq->map->max_memory;
@@ -41,6 +41,15 @@ void bmi_request_budget(const struct request *rq, struct bmi_budget *ret)
 		ret->dev[1].device = BMI_DEVICE_DISK;
 		ret->dev[1].bytes = 0; /* not read: disk has no limit */
 	}
+	for (uint32_t i = 0; i < ret->n; i++) {
+		const bmi_device d = ret->dev[i].device;
+
+		ret->dev[i].rate = d == BMI_DEVICE_DISK  ? eng->rates.disk
+				   : d == BMI_DEVICE_CPU ? eng->rates.ram
+							 : eng->rates.gpu;
+	}
+	/* of a budget of our own, keys and values were taken already */
+	ret->kv_layer_bytes = ret->given ? (double)rq->split.kv_bytes / eng->cfg->n_layers : 0;
 }
 
 /* What the plan puts into RAM, as the peer counts it. */
@@ -59,7 +68,7 @@ static int check_fits(const struct bmi_engine *eng, const struct request *rq, st
 	const uint64_t need = planned_cpu_bytes(eng, rq->plan), limit = rq->split.weights_bytes;
 	struct bmi_budget budget;
 
-	bmi_request_budget(rq, &budget);
+	bmi_request_budget(eng, rq, &budget);
 	for (uint32_t i = 0; i < budget.n && budget.given; i++)
 		if (budget.dev[i].device == BMI_DEVICE_CPU && (double)need > budget.dev[i].bytes)
 			return bmi_fail(err, -ENOMEM,
@@ -125,7 +134,7 @@ static int plan_request(struct bmi_engine *eng, struct request *rq, struct bmi_e
 	struct bmi_budget budget;
 	int r;
 
-	bmi_request_budget(rq, &budget);
+	bmi_request_budget(eng, rq, &budget);
 	r = bmi_place_plan(eng->skel, rq->dtype, rq->map, &budget, eng->n_gpus, &rq->plan, &rq->refusal, err);
 	return r < 0 || eng->n_gpus ? r : check_fits(eng, rq, err);
 }

@@ -2,10 +2,6 @@
 /*
  * Owns what `placement` and mount.bmifs --plan print: modules, bytes and budgets per device, and the time a token must
  * take. Invariant: the per-device sums are over the same tensors as the rows.
- *
- * Time model: a token reads every weight once, but of an untied embedding one row. Each device gives its bytes at its
- * bandwidth; the parts add up. The bandwidths are assumptions, printed beside the result. The lower bound fills the
- * fastest device first with fractions of weights: with additive cost under capacities that is optimal (exchange argument).
  */
 #include "run/engine_priv.h"
 
@@ -14,15 +10,11 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Assumed bytes per second: GDDR6 of one card; two DDR4 channels at half their peak; one NVMe disk. */
-static const double gpu_rate = 500e9, ram_rate = 10e9, disk_rate = 1e9;
-
 enum { MAX_DEV = 66 };
 
 struct dev_sum {
 	bmi_device device;
 	uint64_t weights; /* stored bytes */
-	uint64_t touched; /* bytes that one token reads */
 	uint64_t kv;
 	double limit; /* bytes for weights; < 0: none known */
 };
@@ -32,29 +24,11 @@ struct sums {
 	uint32_t n;
 };
 
-static double rate_of(bmi_device device)
-{
-	if (device == BMI_DEVICE_DISK)
-		return disk_rate;
-	return device == BMI_DEVICE_CPU ? ram_rate : gpu_rate;
-}
-
 static bool is_below(const char *name, const char *module)
 {
 	const size_t n = strlen(module);
 
 	return n == 0 || (strncmp(name, module, n) == 0 && (name[n] == '.' || name[n] == 0));
-}
-
-/* One token reads one row of the embedding, unless the head is tied to it: then the head reads it all. */
-static uint64_t touched_bytes(const struct bmi_skel *skel, uint32_t t, uint64_t bytes)
-{
-	const struct bmi_tensor *tensor = &skel->tensors[t];
-	const struct bmi_config *cfg = skel->cfg;
-
-	if (cfg->tie_embeddings || tensor->n_dims != 2 || !is_below(tensor->name, cfg->arch->embed_name))
-		return bytes;
-	return tensor->shape[0] ? bytes / tensor->shape[0] : 0;
 }
 
 static double limit_of(const struct bmi_placement_view *v, bmi_device device)
@@ -117,37 +91,18 @@ static void sum_up(const struct bmi_placement_view *v, struct sums *s)
 			continue;
 		d = get_dev(v, s, v->tensor_device[i]);
 		d->weights += bytes;
-		d->touched += touched_bytes(v->skel, i, bytes);
 	}
 	sum_kv(v, s);
 }
 
-static double predicted(const struct sums *s)
+static double predicted(const struct bmi_placement_view *v)
 {
-	double t = 0;
-
-	for (uint32_t i = 0; i < s->n; i++)
-		t += (double)s->dev[i].touched / rate_of(s->dev[i].device);
-	return t;
+	return bmi_place_cost(v->skel, v->dtype, v->tensor_device, &v->budget);
 }
 
-static double lower_bound(const struct bmi_placement_view *v, const struct sums *s)
+static double lower_bound(const struct bmi_placement_view *v)
 {
-	double left = 0, t = 0;
-
-	for (uint32_t i = 0; i < s->n; i++)
-		left += (double)s->dev[i].touched;
-	for (uint32_t i = 0; i < v->budget.n; i++) { /* GPUs, cpu, disk: fastest first */
-		const bmi_device device = v->budget.dev[i].device;
-		const double room = v->budget.dev[i].bytes > 0 ? v->budget.dev[i].bytes : 0;
-		const double take = room < left ? room : left;
-
-		if (device == BMI_DEVICE_DISK)
-			break;
-		t += take / rate_of(device);
-		left -= take;
-	}
-	return t + left / disk_rate;
+	return bmi_place_bound(v->skel, v->dtype, &v->budget);
 }
 
 static uint64_t activation_bytes(const struct bmi_placement_view *v)
@@ -187,7 +142,7 @@ static int print_json(const struct bmi_placement_view *v, const struct sums *s, 
 			bmi_str_printf(ret, "%.0f}", d->limit);
 	}
 	bmi_str_printf(ret, "\n},\n\"n_ctx\": %u,\n\"seconds_per_token\": %.6g,\n\"lower_bound\": %.6g\n}\n",
-		       v->split.n_ctx, predicted(s), lower_bound(v, s));
+		       v->split.n_ctx, predicted(v), lower_bound(v));
 	return bmi_str_ok(ret) ? 0 : -ENOMEM;
 }
 
@@ -251,6 +206,14 @@ static void print_row(const struct bmi_placement_view *v, uint32_t from, uint32_
 		       bmi_dtype_name(v->dtype), (double)bytes / 0x1p20, bar);
 }
 
+static double rate_of(const struct bmi_placement_view *v, bmi_device device)
+{
+	for (uint32_t i = 0; i < v->budget.n; i++)
+		if (v->budget.dev[i].device == device && v->budget.dev[i].rate > 0)
+			return v->budget.dev[i].rate;
+	return bmi_place_default_rate(device);
+}
+
 static void print_devices(const struct bmi_placement_view *v, const struct sums *s, struct bmi_str *ret)
 {
 	for (uint32_t i = 0; i < s->n; i++) {
@@ -270,7 +233,37 @@ static void print_devices(const struct bmi_placement_view *v, const struct sums 
 				       (double)staging_bytes(v, s) / 0x1p20);
 		if (d->device == BMI_DEVICE_DISK && d->weights)
 			bmi_str_puts(ret, ", read for each pass");
+		if (d->weights)
+			bmi_str_printf(ret, ", %.1f GB/s", rate_of(v, d->device) / 1e9);
 		bmi_str_puts(ret, "\n");
+	}
+}
+
+/* Why each device has what it has. */
+static void print_why(const struct bmi_placement_view *v, const struct sums *s, struct bmi_str *ret)
+{
+	static const char *const rules[] = {
+		[BMI_PLACE_CUSTOM] = "as device_map.yaml says",
+		[BMI_PLACE_AUTO] = "auto fills GPUs evenly, then RAM, then disk, and never goes back",
+		[BMI_PLACE_BALANCED] = "balanced fills GPUs evenly, then RAM, then disk, and never goes back",
+		[BMI_PLACE_BALANCED_LOW_0] = "balanced_low_0 spares GPU 0, then fills RAM, then disk",
+		[BMI_PLACE_SEQUENTIAL] = "sequential fills each device before the next and never goes back",
+		[BMI_PLACE_FASTEST] = "fastest gives the fastest device what is read most per byte",
+	};
+
+	bmi_str_printf(ret, "why:  %s\n", rules[v->mode]);
+	for (uint32_t i = 0; i + 1 < s->n; i++) {
+		const struct dev_sum *d = &s->dev[i], *next = &s->dev[i + 1];
+		char name[16], other[16];
+
+		if (d->limit >= 0 && next->weights && v->mode != BMI_PLACE_CUSTOM)
+			bmi_str_printf(
+				ret, "      %s has what %s had no room for: %.2f MiB were left there\n",
+				bmi_device_print(next->device, other), bmi_device_print(d->device, name),
+				(d->limit - (double)d->weights -
+				 (v->budget.kv_layer_bytes > 0 && v->mode == BMI_PLACE_FASTEST ? (double)d->kv
+											       : 0)) /
+					0x1p20);
 	}
 }
 
@@ -291,11 +284,11 @@ int bmi_placement_print(const struct bmi_placement_view *v, bool json, struct bm
 	}
 	bmi_str_puts(ret, "\n");
 	print_devices(v, &s, ret);
-	bmi_str_printf(ret,
-		       "time per token: %.3f ms predicted, %.3f ms at best on these budgets (assumed: GPU "
-		       "%.0f, RAM %.0f, "
-		       "disk %.0f GB/s)\n",
-		       1e3 * predicted(&s), 1e3 * lower_bound(v, &s), gpu_rate / 1e9, ram_rate / 1e9,
-		       disk_rate / 1e9);
+	print_why(v, &s, ret);
+	bmi_str_printf(
+		ret, "time per token: %.3f ms predicted, %.3f ms at best on these budgets (bandwidths %s)\n",
+		1e3 * predicted(v), 1e3 * lower_bound(v),
+		v->measured ? "measured on this machine"
+			    : "assumed: mount.bmifs --measure MODEL measures them");
 	return bmi_str_ok(ret) ? 0 : -ENOMEM;
 }

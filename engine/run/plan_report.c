@@ -17,9 +17,11 @@ static int print_plan(struct bmi_engine *eng, bool json, struct bmi_str *ret)
 		.n_entries = eng->req.plan->n_entries,
 		.dtype = eng->req.dtype,
 		.split = eng->req.split,
+		.measured = eng->rates.measured,
+		.mode = eng->req.map->mode,
 	};
 
-	bmi_request_budget(&eng->req, &view.budget);
+	bmi_request_budget(eng, &eng->req, &view.budget);
 	return bmi_placement_print(&view, json, ret);
 }
 

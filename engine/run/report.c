@@ -138,8 +138,11 @@ static int report_placement(struct bmi_engine *eng, bool json, struct bmi_str *r
 	view.tensor_device = devices;
 	view.dtype = eng->req.dtype;
 	view.split = eng->req.split;
-	if (eng->req.map)
-		bmi_request_budget(&eng->req, &view.budget);
+	view.measured = eng->rates.measured;
+	if (eng->req.map) {
+		view.mode = eng->req.map->mode;
+		bmi_request_budget(eng, &eng->req, &view.budget);
+	}
 	pthread_mutex_unlock(&eng->lock);
 	return bmi_placement_print(&view, json, ret);
 }

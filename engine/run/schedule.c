@@ -64,9 +64,13 @@ static void begin_move(struct bmi_engine *eng)
 	pthread_mutex_unlock(&eng->lock);
 
 	bmi_residency_state(eng->res, &now);
-	r = target ? fit_kv(eng, dtype, kv_bytes, &err) : bmi_fail(&err, -ENOMEM, "no memory for a move");
-	if (r == 0)
-		r = bmi_residency_move_begin(eng->res, target, dtype, &err);
+	r = target ? bmi_residency_move_begin(eng->res, target, dtype, &err)
+		   : bmi_fail(&err, -ENOMEM, "no memory for a move");
+	if (r == 0) {
+		r = fit_kv(eng, dtype, kv_bytes, &err);
+		if (r < 0)
+			bmi_residency_move_cancel(eng->res);
+	}
 	free(target);
 
 	pthread_mutex_lock(&eng->lock);
