@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 
-from mounted import GOLDEN, PROGRAM, Cases, Mount, fuse_or_skip, is_mounted, scratch, unmount
+from mounted import GOLDEN, PROGRAM, Cases, Mount, Skip, fuse_or_skip, is_mounted, scratch, unmount
 
 MODEL = os.path.join(GOLDEN, "tiny", "llama")
 
@@ -193,15 +193,30 @@ def plan():
     told = json.loads(done.stdout)
     assert set(told["hf_device_map"].values()) == {"disk"}, told
     assert "dtype" in told and "devices" in told, told
-    done = subprocess.run([PROGRAM, "--plan", MODEL, "-o", "device_map=0", "--json"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([PROGRAM, "--plan", MODEL, "-o", "device_map=nowhere", "--json"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1, f"exit status {done.returncode}"
     assert json.loads(done.stdout)["error"]["message"], done.stdout
+
+
+def minimal():
+    """examples/minimal.c, the engine without files, says what the files say"""
+    if "BMIFS_MINIMAL" not in os.environ:
+        raise Skip("BMIFS_MINIMAL is not set")
+    fuse_or_skip()
+    done = subprocess.run([os.environ["BMIFS_MINIMAL"], MODEL, "1 2 3"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    with Mount(MODEL) as m:
+        m.params(temperature=0)
+        assert done.stdout.split() == m.ask("1 2 3").split()
+    assert len(done.stdout.split()) > 1, done.stdout
+    done = subprocess.run([os.environ["BMIFS_MINIMAL"], "/nowhere", "1 2 3"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "/nowhere" in done.stderr, done.stderr
 
 
 def main():
     cases = Cases()
     for function in (background, killed, killed_reader, terminated, while_generating, live_one, bad_points, model_link, hub_cache,
-                     plan):
+                     plan, minimal):
         cases.run(function.__name__.replace("_", " "), function, timeout=120)
     cases.finish()
 
