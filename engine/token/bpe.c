@@ -137,6 +137,8 @@ int bmi_tok_encode_piece(struct bmi_tok_enc *e, const char *s, size_t n)
 	uint32_t a, b;
 	int r = 0;
 
+	if (n > INT32_MAX) /* the stages before made more of the text */
+		return -EFBIG;
 	if (e->tok->model == BMI_TOK_UNIGRAM)
 		return bmi_tok_encode_unigram(e, s, n);
 	if (!joins->bits)

@@ -205,8 +205,8 @@ int bmi_tok_merge_word(struct bmi_tok_enc *e, const char *s, size_t n)
 	if (!n_syms)
 		return 0;
 	e->syms[n_syms - 1].next = -1;
-	/* each merge takes one candidate out and puts at most two in */
-	if (3 * n_syms > e->cap_heap && room(&e->heap, &e->cap_heap, 3 * n_syms, sizeof(*e->heap)) < 0)
+	/* n - 1 at first; each of n - 1 merges takes one out and puts at most two in */
+	if (2 * n_syms > e->cap_heap && room(&e->heap, &e->cap_heap, 2 * n_syms, sizeof(*e->heap)) < 0)
 		return -ENOMEM;
 	for (size_t i = 0; i + 1 < n_syms; i++)
 		n_heap += candidate(e, s, (int32_t)i, &e->heap[n_heap]);

@@ -77,6 +77,8 @@ int bmi_tok_replace(const struct bmi_tok_pattern *p, struct bmi_tok_rematch *m, 
 		bmi_str_put(ret, s.bytes + done, start - done);
 		bmi_str_put(ret, by.bytes, by.n);
 		done = end;
+		if (ret->n > INT32_MAX) /* a long replacement of every character */
+			return -EFBIG;
 	}
 	if (r < 0)
 		return r;

@@ -131,6 +131,27 @@ static void test_long_word(void **state)
 	bmi_tok_free(tok);
 }
 
+/* A pattern that would try for ever is given up, and says so. */
+static void test_steps(void **state)
+{
+	static const char json[] =
+		"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?:a+)+b\"},\"behavior\":"
+		"\"Isolated\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}";
+	/* the b behind the c is there because PCRE2 looks for it first */
+	static const char text[] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaacb";
+	struct bmi_tok *tok = NULL;
+	struct bmi_error err = { 0 };
+	bmi_auto_ids ids = { 0 };
+
+	assert_int_equal(bmi_tok_open_json(json, sizeof(json) - 1, &tok, &err), 0);
+	assert_int_equal(bmi_tok_encode(tok, text, sizeof(text) - 3, 0, &ids, &err), 0);
+	assert_int_equal(ids.n, sizeof(text) - 3);
+	assert_int_equal(bmi_tok_encode(tok, text, sizeof(text) - 1, 0, &ids, &err), -E2BIG);
+	assert_non_null(strstr(err.msg, "too many steps"));
+	assert_int_equal(ids.n, sizeof(text) - 3); /* as it was */
+	bmi_tok_free(tok);
+}
+
 /* Marks in the wrong order: sorted by class, stable, in one pass however many there are. */
 static void test_many_marks(void **state)
 {
@@ -228,9 +249,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_not_utf8),   cmocka_unit_test(test_facts),
-		cmocka_unit_test(test_stream),     cmocka_unit_test(test_long_word),
-		cmocka_unit_test(test_many_marks), cmocka_unit_test(test_round_trip),
-		cmocka_unit_test(test_random_ids),
+		cmocka_unit_test(test_stream),     cmocka_unit_test(test_steps),
+		cmocka_unit_test(test_long_word),  cmocka_unit_test(test_many_marks),
+		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_random_ids),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
