@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -132,6 +133,13 @@ static void opens_a_device(void **state)
 	for (unsigned i = 0; i < 100; i++)
 		assert_int_equal(n[i], 1);
 	bmi_backend_cpu.close(dev);
+	setenv("BMIFS_CPU", "ref", 1);
+	assert_int_equal(bmi_cpu_open(1, NULL, &dev, &err), 0);
+	assert_string_equal(bmi_cpu_describe(dev), "ref, 1 thread");
+	bmi_backend_cpu.close(dev);
+	setenv("BMIFS_CPU", "mmx", 1);
+	assert_int_equal(bmi_cpu_open(1, NULL, &dev, &err), -EINVAL);
+	unsetenv("BMIFS_CPU");
 	bmi_backend_cpu.close(NULL);
 }
 

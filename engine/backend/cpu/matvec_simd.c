@@ -40,11 +40,19 @@ VEC_INLINE void step(vec acc[ROWS][VEC_DOT_TOKENS_MAX], const struct tile *at, u
 	}
 }
 
-VEC_INLINE void prefetch(const struct tile *at, uint32_t c, const unsigned n_rows, const enum bmi_dtype dtype)
+VEC_INLINE void prefetch(const struct tile *at, size_t off, const unsigned n_rows)
 {
 	VEC_UNROLL
 	for (unsigned r = 0; r < n_rows; r++)
-		_mm_prefetch(at->w + r * at->w_stride + c * vec_dtype_bytes(dtype) + AHEAD_BYTES, _MM_HINT_T0);
+		_mm_prefetch(at->w + r * at->w_stride + off, _MM_HINT_T0);
+}
+
+/* The column from which a prefetch passes the end of its row: it goes on four rows down, where the next tile reads. */
+VEC_INLINE uint32_t turning_column(const struct tile *at, uint32_t per_line, const enum bmi_dtype dtype)
+{
+	const uint32_t ahead = AHEAD_BYTES / (uint32_t)vec_dtype_bytes(dtype);
+
+	return at->n_cols > ahead ? (at->n_cols - ahead) / per_line * per_line : 0;
 }
 
 /* One tile; a cache line of each row between two prefetches. y points at the tile's first output. */
@@ -52,6 +60,8 @@ VEC_INLINE void dot_tile(float *y, size_t ldy, const struct tile *at, const unsi
 			 const unsigned n_tok, const enum bmi_dtype dtype)
 {
 	const uint32_t per_line = LINE / (uint32_t)vec_dtype_bytes(dtype);
+	const uint32_t turn = turning_column(at, per_line, dtype);
+	size_t ahead = AHEAD_BYTES;
 	vec acc[ROWS][VEC_DOT_TOKENS_MAX];
 	uint32_t c = 0;
 
@@ -61,7 +71,9 @@ VEC_INLINE void dot_tile(float *y, size_t ldy, const struct tile *at, const unsi
 	for (unsigned t = 0; t < n_tok; t++)
 		acc[r][t] = vec_zero();
 	for (; c + per_line <= at->n_cols; c += per_line) {
-		prefetch(at, c, n_rows, dtype);
+		if (c == turn)
+			ahead += ROWS * at->w_stride - at->n_cols * vec_dtype_bytes(dtype);
+		prefetch(at, c * vec_dtype_bytes(dtype) + ahead, n_rows);
 		step(acc, at, c, BMI_LANES, n_rows, n_tok, dtype);
 		if (per_line > BMI_LANES)
 			step(acc, at, c + BMI_LANES, BMI_LANES, n_rows, n_tok, dtype);

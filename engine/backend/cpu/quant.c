@@ -130,13 +130,16 @@ static void decode_q6_k(float *dst, const uint8_t *src)
 {
 	const float d = f16_at(src + 208);
 
-	for (unsigned i = 0; i < 256; i++) {
-		const unsigned half = i / 128, k = i / 32 % 4, j = i % 32;
-		const unsigned low = src[half * 64 + k % 2 * 32 + j] >> k / 2 * 4 & 15;
-		const unsigned high = src[128 + half * 32 + j] >> k * 2 & 3;
-		const float scale = d * (float)(int8_t)src[192 + i / 16];
+	for (unsigned i = 0; i < 16; i++) { /* 16 elements of one scale: half of a k */
+		const unsigned half = i / 8, k = i / 2 % 4, j = i % 2 * 16;
+		const uint8_t *low = src + half * 64 + k % 2 * 32 + j, *high = src + 128 + half * 32 + j;
+		const float scale = d * (float)(int8_t)src[192 + i];
 
-		dst[i] = scale * (float)((int)(low | high << 4) - 32);
+		for (unsigned n = 0; n < 16; n++) {
+			const int q = (low[n] >> k / 2 * 4 & 15) | (high[n] >> k * 2 & 3) << 4;
+
+			dst[i * 16 + n] = scale * (float)(q - 32);
+		}
 	}
 }
 

@@ -169,6 +169,20 @@ static void bench_rows(const struct bench *b, uint32_t n_tok)
 	}
 }
 
+/* One thread; elements a second, into bfloat16. */
+static void bench_convert(const struct bench *b, enum bmi_dtype from)
+{
+	enum { N = 1 << 20 };
+	double best;
+	char what[64];
+
+	snprintf(what, sizeof(what), "convert %s to bfloat16", bmi_dtype_name(from));
+	if (!wanted(b, what))
+		return;
+	BEST(best, bmi_cpu_convert(b->y, BMI_BF16, b->weights, from, N));
+	report(b, what, best, N, "Gelt/s");
+}
+
 static void bench_all(struct bench *b)
 {
 	static const struct {
@@ -197,6 +211,10 @@ static void bench_all(struct bench *b)
 	bench_attention(b, 512, 0, 4, 1, 256, BMI_F16);
 	bench_rows(b, 1);
 	bench_rows(b, 512);
+	for (enum bmi_dtype from = BMI_Q4_0; from <= BMI_Q6_K; from++)
+		bench_convert(b, from);
+	bench_convert(b, BMI_F32);
+	bench_convert(b, BMI_F16);
 }
 
 int main(int argc, char **argv)
