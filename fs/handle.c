@@ -9,9 +9,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 struct bmi_fs_handle *bmi_fs_handle_new(struct bmi_fs_mount *mnt, struct bmi_fs_node *node, int flags)
@@ -52,30 +54,55 @@ void bmi_fs_handle_free(struct bmi_fs_handle *h)
 	free(h);
 }
 
+static bool read_proc(pid_t tid, const char *name, char *buf, size_t size)
+{
+	char path[48];
+	ssize_t n;
+	int fd;
+
+	if (tid <= 0)
+		return false;
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)tid, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	n = read(fd, buf, size - 1);
+	close(fd);
+	buf[n > 0 ? n : 0] = 0;
+	return n > 0;
+}
+
 /*
  * The pid in a FUSE request is a thread's: node opens, writes and closes on three of them. /proc knows the group they
  * share. A client outside our pid namespace is 0; one we may not look at (hidepid) is not found: 0 as well.
  */
 pid_t bmi_fs_tgid(pid_t tid)
 {
-	char path[32], buf[1024];
+	char buf[1024];
 	const char *line;
-	ssize_t n;
-	int fd;
 
-	if (tid <= 0)
+	if (!read_proc(tid, "status", buf, sizeof(buf)))
 		return 0;
-	snprintf(path, sizeof(path), "/proc/%d/status", (int)tid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	n = read(fd, buf, sizeof(buf) - 1);
-	close(fd);
-	if (n <= 0)
-		return 0;
-	buf[n] = 0;
 	line = strstr(buf, "\nTgid:");
 	return line ? (pid_t)strtol(line + strlen("\nTgid:"), /* end= */ NULL, 10) : 0;
+}
+
+/* proc(5): the 52nd field of /proc/PID/stat is the exit code in the form of waitpid(2). */
+bool bmi_fs_was_killed(pid_t tid)
+{
+	enum { FIRST_FIELD_BEHIND_NAME = 3, EXIT_CODE = 52 };
+	char buf[1024];
+	const char *at;
+	int status;
+
+	if (!read_proc(tid, "stat", buf, sizeof(buf)))
+		return false;
+	at = strrchr(buf, ')'); /* the name may hold anything */
+	for (unsigned i = FIRST_FIELD_BEHIND_NAME; at && i <= EXIT_CODE; i++) {
+		at = strchr(at + 1, ' ');
+	}
+	status = at ? (int)strtol(at, /* end= */ NULL, 10) : 0;
+	return WIFSIGNALED(status) && WTERMSIG(status) != SIGPIPE;
 }
 
 int bmi_fs_handle_read(struct bmi_fs_handle *h, size_t size, uint64_t off, bool nonblock, struct bmi_str *ret)

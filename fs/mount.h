@@ -51,9 +51,10 @@ struct bmi_fs_session {
  * the handle's write_lock, or nothing, and may plan or tokenise.
  */
 struct bmi_fs_kind {
-	const char *name;   /* NULL: the node is named when it is made */
-	mode_t mode;        /* type and permissions, as `ls -l` shows without -o umask */
-	bool holds_scratch; /* a directory where files may be created */
+	const char *name;    /* NULL: the node is named when it is made */
+	mode_t mode;         /* type and permissions, as `ls -l` shows without -o umask */
+	bool holds_scratch;  /* a directory where files may be created */
+	bool holds_sessions; /* a directory where directories may be */
 
 	void (*open)(struct bmi_fs_handle *h, struct fuse_file_info *fi); /* L */
 	void (*close)(struct bmi_fs_handle *h);                           /* L */
@@ -126,9 +127,9 @@ struct bmi_fs_handle {
 	struct bmi_turn *turn; /* under mnt->lock, as all below: what this open of output is bound to */
 	struct bmi_str text;   /* a report's text since its first byte was read */
 	bool has_text;
-	uint64_t n_changes;   /* of the engine, when the text was made */
-	uint64_t pos;         /* behind the last byte that was read */
-	bool was_interrupted; /* the last blocked read was, and none came after it */
+	uint64_t n_changes; /* of the engine, when the text was made */
+	uint64_t pos;       /* behind the last byte that was read */
+	bool was_interrupted; /* the last read was, and none came after it; or the reader was killed between two */
 	struct fuse_pollhandle *poller;
 };
 
@@ -183,12 +184,24 @@ void bmi_fs_session_put(struct bmi_fs_session *ses);
 int bmi_fs_tree_build(struct bmi_fs_mount *mnt);
 void bmi_fs_tree_fini(struct bmi_fs_mount *mnt);
 
+/** bmi_fs_tree_add_session() - the files every session has, below @dir. L. Return: false without memory. */
+bool bmi_fs_tree_add_session(struct bmi_fs_mount *mnt, struct bmi_fs_node *dir, struct bmi_fs_session *ses);
+
+/* ---- sessions.c ---- */
+/** bmi_fs_session_make() - mkdir(2): a conversation, owned by the caller. L. Return: 0, -EEXIST, -ENAMETOOLONG, -ENOSPC, -ENOMEM. */
+int bmi_fs_session_make(struct bmi_fs_mount *mnt, struct bmi_fs_node *dir, const char *name, mode_t mode,
+			const struct fuse_ctx *ctx, struct bmi_fs_node **ret, struct bmi_error *err);
+/** bmi_fs_session_end() - rmdir(2): cancel its turns, take it out of the tree. L. */
+void bmi_fs_session_end(struct bmi_fs_mount *mnt, struct bmi_fs_node *node);
+
 /* ---- handle.c ---- */
 /** bmi_fs_handle_new() - an open of @node by the caller of @req. L. NULL: no memory. */
 struct bmi_fs_handle *bmi_fs_handle_new(struct bmi_fs_mount *mnt, struct bmi_fs_node *node, int flags);
 void bmi_fs_handle_free(struct bmi_fs_handle *h); /* L */
 /** bmi_fs_tgid() - the thread group of a thread, 0 where it cannot be known. */
 pid_t bmi_fs_tgid(pid_t tid);
+/** bmi_fs_was_killed() - is this thread, which closes a file, dying of a signal (other than SIGPIPE)? False where it cannot be known. */
+bool bmi_fs_was_killed(pid_t tid);
 /** bmi_fs_handle_read() - bytes at @off for any kind with text. L. Return: 0, -EAGAIN: wait, or an error. */
 int bmi_fs_handle_read(struct bmi_fs_handle *h, size_t size, uint64_t off, bool nonblock, struct bmi_str *ret);
 unsigned bmi_fs_handle_poll(struct bmi_fs_handle *h); /* L */
@@ -248,6 +261,7 @@ extern const struct bmi_fs_kind bmi_fs_kind_param_lines;
 extern const struct bmi_fs_kind bmi_fs_kind_device_map, bmi_fs_kind_dtype, bmi_fs_kind_max_memory;
 extern const struct bmi_fs_kind bmi_fs_kind_hf_device_map, bmi_fs_kind_placement, bmi_fs_kind_status;
 extern const struct bmi_fs_kind bmi_fs_kind_last_error, bmi_fs_kind_ctl;
+extern const struct bmi_fs_kind bmi_fs_kind_sessions, bmi_fs_kind_session, bmi_fs_kind_session_status;
 
 /* ---- serve.c ---- */
 /** bmi_fs_mount_init() - the tree over an opened engine; no thread, no mount yet. @mnt keeps the pointers. 0, -ENOMEM, -EMFILE. */

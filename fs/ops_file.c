@@ -190,6 +190,20 @@ void bmi_fs_op_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t s
 		fuse_reply_write(req, size);
 }
 
+/* Who is killed between two reads gives up like one who is killed in a read. */
+static void note_killed_reader(struct bmi_fs_handle *h, pid_t tid)
+{
+	struct bmi_turn_info info = { .done = true };
+
+	if (h->turn) /* set once, by open */
+		bmi_turn_info(h->turn, &info);
+	if (info.done || !bmi_fs_was_killed(tid))
+		return;
+	pthread_mutex_lock(&h->mnt->lock);
+	h->was_interrupted = true;
+	pthread_mutex_unlock(&h->mnt->lock);
+}
+
 /* A close(2). Waits until the layers are where they were asked to be: an unanswered FLUSH holds up nobody else. */
 void bmi_fs_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -198,6 +212,7 @@ void bmi_fs_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	uint64_t move;
 	int r;
 
+	note_killed_reader(h, fuse_req_ctx(req)->pid);
 	r = bmi_fs_writer_flush(h, fuse_req_ctx(req)->pid, fi->lock_owner, &move);
 	if (r == 0 && move && !atomic_load(&h->nonblock))
 		bmi_fs_wait_move(mnt, req, move);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Owns the answers to requests that make, remove and rename names. Invariant: the fixed names stay; only scratch files
- * come and go, and renaming one onto a control file is a write of its whole text.
+ * Owns the answers to requests that make, remove and rename names. Invariant: the fixed names of the root stay;
+ * scratch files and sessions come and go, and renaming a scratch file onto a control file is a write of its whole text.
  */
 #include "mount.h"
 
@@ -19,9 +19,28 @@ static void refuse(fuse_req_t req, const char *name, const char *why)
 	fuse_reply_err(req, EPERM);
 }
 
-void bmi_fs_op_mkdir(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode)
+void bmi_fs_op_mkdir(fuse_req_t req, fuse_ino_t dir_ino, const char *name, mode_t mode)
 {
-	refuse(req, name, "no directory can be made there");
+	struct bmi_fs_mount *mnt = fuse_req_userdata(req);
+	struct bmi_fs_node *dir, *node;
+	struct bmi_error err;
+	int r;
+
+	pthread_mutex_lock(&mnt->lock);
+	dir = bmi_fs_node_find(mnt, dir_ino);
+	if (!dir || !dir->kind->holds_sessions) {
+		pthread_mutex_unlock(&mnt->lock);
+		refuse(req, name, "no directory can be made there: sessions are made in sessions/");
+		return;
+	}
+	r = bmi_fs_session_make(mnt, dir, name, mode, fuse_req_ctx(req), &node, &err);
+	if (r == 0) {
+		bmi_fs_op_entry(req, mnt, node); /* unlocks */
+		return;
+	}
+	pthread_mutex_unlock(&mnt->lock);
+	bmi_fs_errlog_add(&mnt->errlog, name, &err);
+	fuse_reply_err(req, -r);
 }
 
 void bmi_fs_op_mknod(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode, dev_t dev)
@@ -39,7 +58,13 @@ void bmi_fs_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t dir, const char *
 	refuse(req, name, "no link can be made here");
 }
 
-void bmi_fs_op_unlink(fuse_req_t req, fuse_ino_t dir_ino, const char *name)
+/* The fixed files of the root stay; in a session all may go, so that `rm -r` works. */
+static bool may_go(const struct bmi_fs_node *node)
+{
+	return node->kind == &bmi_fs_kind_scratch || (node->ses && !node->ses->is_root);
+}
+
+static void remove_name(fuse_req_t req, fuse_ino_t dir_ino, const char *name, bool is_dir)
 {
 	struct bmi_fs_mount *mnt = fuse_req_userdata(req);
 	struct bmi_fs_node *dir, *node;
@@ -50,8 +75,12 @@ void bmi_fs_op_unlink(fuse_req_t req, fuse_ino_t dir_ino, const char *name)
 	node = dir ? bmi_fs_node_child(dir, name) : NULL;
 	if (!node)
 		r = -ENOENT;
-	else if (node->kind != &bmi_fs_kind_scratch)
+	else if (S_ISDIR(node->mode) != is_dir)
+		r = is_dir ? -ENOTDIR : -EISDIR;
+	else if (!may_go(node))
 		r = -EPERM;
+	else if (node->kind == &bmi_fs_kind_session)
+		bmi_fs_session_end(mnt, node);
 	else
 		bmi_fs_node_unlink(mnt, node);
 	pthread_mutex_unlock(&mnt->lock);
@@ -61,9 +90,14 @@ void bmi_fs_op_unlink(fuse_req_t req, fuse_ino_t dir_ino, const char *name)
 		fuse_reply_err(req, -r);
 }
 
+void bmi_fs_op_unlink(fuse_req_t req, fuse_ino_t dir, const char *name)
+{
+	remove_name(req, dir, name, /* is_dir= */ false);
+}
+
 void bmi_fs_op_rmdir(fuse_req_t req, fuse_ino_t dir, const char *name)
 {
-	refuse(req, name, "it cannot be removed");
+	remove_name(req, dir, name, /* is_dir= */ true);
 }
 
 /* Rename onto a control file: its whole new text. Answered once the text is accepted: an unanswered RENAME would stop
@@ -115,6 +149,13 @@ static int rename_scratch(struct bmi_fs_mount *mnt, struct bmi_fs_node *dir, str
 	return r;
 }
 
+static int rename_session(struct bmi_fs_node *dir, struct bmi_fs_node *from, const char *new_name)
+{
+	if (bmi_fs_node_child(dir, new_name))
+		return -EEXIST;
+	return bmi_fs_node_rename(from, new_name);
+}
+
 void bmi_fs_op_rename(fuse_req_t req, fuse_ino_t dir_ino, const char *name, fuse_ino_t new_dir_ino,
 		      const char *new_name, unsigned flags)
 {
@@ -131,7 +172,11 @@ void bmi_fs_op_rename(fuse_req_t req, fuse_ino_t dir_ino, const char *name, fuse
 		r = -ENAMETOOLONG;
 	else if (flags & ~(unsigned)RENAME_NOREPLACE)
 		r = -EINVAL;
-	else if (from->kind != &bmi_fs_kind_scratch || dir_ino != new_dir_ino)
+	else if (dir_ino != new_dir_ino)
+		r = -EPERM;
+	else if (from->kind == &bmi_fs_kind_session)
+		r = rename_session(dir, from, new_name);
+	else if (from->kind != &bmi_fs_kind_scratch)
 		r = -EPERM;
 	else
 		r = rename_scratch(mnt, dir, from, new_name, flags);

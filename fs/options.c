@@ -39,6 +39,7 @@ static const struct option options[] = {
 	{ "n_ctx", "N", COUNT, AT(n_ctx), "positions of a session (the model's maximum, at most 4096)" },
 	{ "threads", "N", COUNT, AT(n_threads), "threads that compute (the CPUs there are)" },
 	{ "slots", "N", COUNT, AT(slots), "sessions computed together (4)" },
+	{ "sessions", "N", COUNT, AT(n_sessions), "directories in sessions/ (256)" },
 	{ "queue", "N", COUNT, AT(queue_max), "prompts waiting per session (16)" },
 	{ "prompt_max", "SIZE", SIZE, AT(prompt_max), "largest prompt (1M)" },
 	{ "scratch", "SIZE", SIZE, AT(scratch_max), "largest file an editor may make (1M)" },

@@ -15,7 +15,7 @@ static const struct bmi_fs_kind *const root_files[] = {
 	&bmi_fs_kind_placement,  &bmi_fs_kind_status, &bmi_fs_kind_last_error, &bmi_fs_kind_model,
 };
 
-static const struct bmi_fs_kind *const session_files[] = {
+static const struct bmi_fs_kind *const shared_files[] = {
 	&bmi_fs_kind_input,
 	&bmi_fs_kind_output,
 	&bmi_fs_kind_logits,
@@ -47,10 +47,27 @@ static bool add_params(struct bmi_fs_mount *mnt, struct bmi_fs_node *dir, struct
 	return params;
 }
 
-static bool add_session(struct bmi_fs_mount *mnt, struct bmi_fs_node *dir, struct bmi_fs_session *ses)
+static bool add_shared(struct bmi_fs_mount *mnt, struct bmi_fs_node *dir, struct bmi_fs_session *ses)
 {
-	return add_files(mnt, dir, session_files, sizeof(session_files) / sizeof(session_files[0]), ses) &&
+	return add_files(mnt, dir, shared_files, sizeof(shared_files) / sizeof(shared_files[0]), ses) &&
 	       add_params(mnt, dir, ses);
+}
+
+bool bmi_fs_tree_add_session(struct bmi_fs_mount *mnt, struct bmi_fs_node *dir, struct bmi_fs_session *ses)
+{
+	return bmi_fs_node_new(mnt, dir, &bmi_fs_kind_session_status, /* name= */ NULL, ses) &&
+	       add_shared(mnt, dir, ses);
+}
+
+/* Everybody who may enter may have a conversation of their own; only its owner removes it. */
+static bool add_sessions(struct bmi_fs_mount *mnt)
+{
+	struct bmi_fs_node *dir;
+
+	dir = bmi_fs_node_new(mnt, mnt->root, &bmi_fs_kind_sessions, /* name= */ NULL, /* ses= */ NULL);
+	if (dir && mnt->opt->kernel.n && strstr(mnt->opt->kernel.bytes, "allow_other"))
+		dir->mode = S_IFDIR | S_ISVTX | (0777 & ~(mode_t)(mnt->opt->has_umask ? mnt->opt->umask : 0));
+	return dir;
 }
 
 int bmi_fs_tree_build(struct bmi_fs_mount *mnt)
@@ -67,7 +84,7 @@ int bmi_fs_tree_build(struct bmi_fs_mount *mnt)
 		bmi_fs_node_new(mnt, /* parent= */ NULL, &bmi_fs_kind_root, /* name= */ NULL, /* ses= */ NULL);
 	ok = mnt->root &&
 	     add_files(mnt, mnt->root, root_files, sizeof(root_files) / sizeof(root_files[0]), ses) &&
-	     add_session(mnt, mnt->root, ses);
+	     add_shared(mnt, mnt->root, ses) && add_sessions(mnt);
 	bmi_fs_session_put(ses);
 	assert(!ok || mnt->root->ino == FUSE_ROOT_ID);
 	return ok ? 0 : -ENOMEM;

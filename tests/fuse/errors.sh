@@ -63,7 +63,7 @@ echo 8 >params/max_tokens
 
 # parameters and ctl
 e 'no number' 1 '*Invalid argument' params/temperature 'Invalid argument' 'echo hot > params/temperature'
-e 'out of range' 1 '*Numerical result out of range' params/temperature 'Numerical result out of range' 'echo 99 > params/temperature'
+e 'out of range' 1 '*Numerical result out of range' params/temperature 'Numerical result out of range' 'echo -1 > params/temperature'
 t 'a value is read back' 0 0.3 'echo 0.3 > params/temperature; cat params/temperature'
 t 'a refused value changes nothing' 0 0.3 'echo x > params/temperature 2>/dev/null; cat params/temperature'
 t 'a value without a newline' 0 0.25 'printf 0.25 > params/temperature; cat params/temperature'
