@@ -115,6 +115,7 @@ const struct bmi_arch bmi_arch_gemma = {
 	.final_norm_name = "model.norm",
 	.head_name = "lm_head",
 	.ignored = bmi_llamalike_ignored,
+	.forward = &bmi_forward_decoder,
 	.keys = &keys_gemma,
 };
 
@@ -129,5 +130,6 @@ const struct bmi_arch bmi_arch_gemma2 = {
 	.final_norm_name = "model.norm",
 	.head_name = "lm_head",
 	.ignored = bmi_llamalike_ignored,
+	.forward = &bmi_forward_decoder,
 	.keys = &keys_gemma2,
 };

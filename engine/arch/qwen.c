@@ -84,6 +84,7 @@ const struct bmi_arch bmi_arch_qwen2 = {
 	.final_norm_name = "model.norm",
 	.head_name = "lm_head",
 	.ignored = bmi_llamalike_ignored,
+	.forward = &bmi_forward_decoder,
 	.keys = &keys_qwen2,
 };
 
@@ -98,5 +99,6 @@ const struct bmi_arch bmi_arch_qwen3 = {
 	.final_norm_name = "model.norm",
 	.head_name = "lm_head",
 	.ignored = bmi_llamalike_ignored,
+	.forward = &bmi_forward_decoder,
 	.keys = &keys_qwen3,
 };

@@ -441,7 +441,7 @@ int main(void)
 {
 	static const char *const names[] = {
 		"llama",       "llama-headdim",    "llama-linear-rope", "llama-tied-bias", "llama-yarn-rope",
-		"llama3-rope", "mistral-nowindow", "mistral-window",    "gemma3"
+		"llama3-rope", "mistral-nowindow", "mistral-window",    "gemma3", "qwen2", "qwen2-tied", "qwen3", "gemma", "gemma2"
 	};
 	static const char *const isas[] = { "ref", "avx2", "avx512" };
 	enum { MAX = BMI_ARRAY_LEN(names) * BMI_ARRAY_LEN(isas) * BMI_ARRAY_LEN(checks) };
