@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The small models of tests/golden/tiny, mounted: logits and greedy ids are those of the peer that made expected.json.
+"""The small models of tests/data/tiny, mounted: logits and greedy ids are those of the peer that made expected.json.
 
 float32: last-position logits within 2e-4 of max(|logit|, 1), greedy ids equal (while the peer's own gap is clear).
 bfloat16 (what the files hold): within the error that the peer's own bfloat16 forward has.
 """
-from mounted import Cases, Mount, fuse_or_skip, tiny_models, worst
+import subprocess
+
+from mounted import PROGRAM, Cases, Mount, fuse_or_skip, tiny_models, worst
 
 BOUND = 2e-4
+REQUIRED = ("llama", "mistral", "gemma3")
 
 
 def check(path, want, options, bound):
@@ -21,9 +24,18 @@ def check(path, want, options, bound):
         assert m.status()["prompt_tokens"].split("/")[-1] == str(len(want["input_ids"])), m.read("status")
 
 
+def runs(path):
+    """Not all families that can be placed can be run yet; mount.bmifs -f checks and mounts nothing"""
+    done = subprocess.run([PROGRAM, path, "/", "-f"], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+    return not (done.returncode == 32 and "not run yet" in done.stderr)
+
+
 def main():
     cases = Cases()
     for name, path, want in tiny_models():
+        if not name.startswith(REQUIRED) and not runs(path):
+            print(f"# {name} can be placed but not run yet")
+            continue
         cases.run(f"{name}, float32", check, path, want, "dtype=float32", BOUND)
         cases.run(f"{name}, float32, plain C kernels", check, path, want, "dtype=float32,cpu_isa=ref", BOUND)
         cases.run(f"{name}, bfloat16", check, path, want, "dtype=bfloat16", want["bfloat16_last_logits_max_abs_err"])

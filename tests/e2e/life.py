@@ -7,9 +7,9 @@ import signal
 import subprocess
 import time
 
-from mounted import GOLDEN, PROGRAM, Cases, Mount, Skip, fuse_or_skip, is_mounted, scratch, unmount
+from mounted import PROGRAM, TINY, Cases, Mount, Skip, fuse_or_skip, is_mounted, scratch, unmount
 
-MODEL = os.path.join(GOLDEN, "tiny", "llama")
+MODEL = os.path.join(TINY, "llama")
 
 
 def daemons(path):

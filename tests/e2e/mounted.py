@@ -20,6 +20,7 @@ PROGRAM = os.environ.get("BMIFS_PROGRAM", "mount.bmifs")
 SOURCE = os.environ.get("BMIFS_SOURCE", os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 MODELS = os.environ.get("BMIFS_TEST_MODELS", "")
 GOLDEN = os.path.join(SOURCE, "tests", "golden")
+TINY = os.path.join(SOURCE, "tests", "data", "tiny")
 LONG = os.environ.get("BMIFS_TEST_LONG") == "1"
 
 
@@ -229,7 +230,7 @@ class Mount:
 
 def tiny_models(*prefixes):
     """(name, path, expected) of the small reference models"""
-    top = os.path.join(GOLDEN, "tiny")
+    top = TINY
     for name in sorted(os.listdir(top)):
         if name.startswith(prefixes or ("",)) and os.path.isdir(os.path.join(top, name)):
             with open(os.path.join(top, name, "expected.json")) as f:

@@ -3,7 +3,7 @@
 """Placement never changes the answer: the same 64 tokens, and the same bits of logits, wherever the layers are.
 
 All in memory; all on disk; a custom split; moved while it generates; each with 1 and with 2 threads. With the small models
-of tests/golden and, where there is one, with SmolLM2.
+of tests/data/tiny and, where there is one, with SmolLM2.
 """
 import json
 import os

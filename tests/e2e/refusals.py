@@ -10,10 +10,10 @@ import os
 import shutil
 import subprocess
 
-from mounted import (GOLDEN, PROGRAM, Cases, Mount, fuse_or_skip, is_mounted, read_safetensors, scratch, unmount,
+from mounted import (PROGRAM, TINY, Cases, Mount, fuse_or_skip, is_mounted, read_safetensors, scratch, unmount,
                      write_safetensors)
 
-GOOD = os.path.join(GOLDEN, "tiny", "llama")
+GOOD = os.path.join(TINY, "llama")
 SHARD = "model.safetensors"
 Q = "model.layers.0.self_attn.q_proj.weight"
 
