@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Installs what is missing, builds with gcc and clang and with sanitizers, runs all tests and the fuzz targets.
-# usage: tests/run.sh [--quick | --long]
+# usage: tests/run.sh [--quick | --long] [--only=BUILD,...]
 #   --quick  one build (gcc), no sanitizers, no fuzzing, no slow tests
 #   --long   fuzz targets for 15 minutes each, with a coverage report, and the tests at their full length
+#   --only   some of: gcc clang asan tsan fuzz
 # environment: BMIFS_TEST_MODELS=DIR  real models (smollm2, smollm2-gguf, gemma3, gemma3-gguf); without it their tests skip
 #              BMIFS_BUILD=DIR        where to build (default: build/ here)
 # The last line counts cases, and the exit status is 0 only when none failed.
@@ -12,12 +13,14 @@ cd "$(dirname "$0")/.." || exit 2
 root=$(pwd)
 build=${BMIFS_BUILD:-$root/build}
 mode=normal
+only=,gcc,clang,asan,tsan,fuzz,
 for arg; do
 	case $arg in
 	--quick) mode=quick ;;
 	--long) mode=long ;;
+	--only=*) only=,${arg#--only=}, ;;
 	*)
-		sed -n '3,8s/^# //p' "$0" >&2
+		sed -n '4,9s/^# //p' "$0" >&2
 		exit 2
 		;;
 	esac
@@ -92,20 +95,36 @@ say "real models: ${BMIFS_TEST_MODELS:-none (BMIFS_TEST_MODELS is not set)}"
 # shellcheck source=tests/fuzz.sh
 . tests/fuzz.sh
 
-if [ $mode = quick ]; then
-	build gcc gcc --buildtype=release && check gcc --no-suite slow
-else
-	build gcc gcc --buildtype=release && check gcc
+# wanted NAME: is this build asked for?
+wanted() {
+	case $only in
+	*,"$1",*) return 0 ;;
+	esac
+	return 1
+}
+[ $mode = quick ] && only=,gcc,
+
+if wanted gcc; then
+	skip=
+	[ $mode = quick ] && skip='--no-suite slow'
+	# shellcheck disable=SC2086
+	build gcc gcc --buildtype=release && check gcc $skip
+fi
+if wanted clang; then
 	build clang clang --buildtype=release && check clang --no-suite slow --no-suite guard
+fi
+if wanted asan; then
 	build asan clang --buildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false &&
 		check asan --no-suite slow --no-suite guard -t 4
+fi
+if wanted tsan; then
 	# ThreadSanitizer wants the address space where it knows it: no randomisation
 	setarch -R true 2>/dev/null && wrap="setarch -R"
 	build tsan clang --buildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false &&
-		check tsan --no-suite slow --no-suite guard --suite run --suite fs --suite e2e -t 8
+		check tsan --no-suite slow --suite run --suite fs --suite e2e -t 8
 	wrap=
-	fuzz_all
 fi
+wanted fuzz && fuzz_all
 
 echo
 echo "build    suite              passed  failed skipped"
