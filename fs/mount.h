@@ -25,8 +25,8 @@
 #include <sys/stat.h>
 
 enum {
-	/* st_size and st_blksize of a text that still grows: the largest READ the kernel sends, so that a client which trusts
-	 * either asks for that much and takes what it gets. */
+	/* st_size and st_blksize of a text that still grows: the largest READ the kernel sends, so that a client
+	 * which trusts either asks for that much and takes what it gets. */
 	BMI_FS_GROWING = 1 << 20,
 	BMI_FS_NAME_MAX = 255, /* FUSE itself would allow 1024 */
 	BMI_FS_SCRATCH_FILES = 64,
@@ -74,7 +74,7 @@ struct bmi_fs_kind {
 	/* L: what poll(2) may say. NULL: always ready for what the file is open for. */
 	unsigned (*poll)(struct bmi_fs_handle *h);
 
-	/* L: instead of the collecting below, bytes at their offset, and another size. NULL: the size is not changed. */
+	/* L: instead of the collecting below: bytes at their offset, and another size. NULL: the size stays. */
 	int (*write)(struct bmi_fs_handle *h, const char *bytes, size_t n, uint64_t off, struct bmi_error *err);
 	int (*resize)(struct bmi_fs_mount *mnt, struct bmi_fs_node *node, uint64_t size, struct bmi_error *err);
 
@@ -188,7 +188,10 @@ void bmi_fs_tree_fini(struct bmi_fs_mount *mnt);
 bool bmi_fs_tree_add_session(struct bmi_fs_mount *mnt, struct bmi_fs_node *dir, struct bmi_fs_session *ses);
 
 /* ---- sessions.c ---- */
-/** bmi_fs_session_make() - mkdir(2): a conversation, owned by the caller. L. Return: 0, -EEXIST, -ENAMETOOLONG, -ENOSPC, -ENOMEM. */
+/**
+ * bmi_fs_session_make() - mkdir(2): a conversation, owned by the caller. L.
+ * Return: 0, -EEXIST, -ENAMETOOLONG, -ENOSPC, -ENOMEM.
+ */
 int bmi_fs_session_make(struct bmi_fs_mount *mnt, struct bmi_fs_node *dir, const char *name, mode_t mode,
 			const struct fuse_ctx *ctx, struct bmi_fs_node **ret, struct bmi_error *err);
 /** bmi_fs_session_end() - rmdir(2): cancel its turns, take it out of the tree. L. */
@@ -200,7 +203,10 @@ struct bmi_fs_handle *bmi_fs_handle_new(struct bmi_fs_mount *mnt, struct bmi_fs_
 void bmi_fs_handle_free(struct bmi_fs_handle *h); /* L */
 /** bmi_fs_tgid() - the thread group of a thread, 0 where it cannot be known. */
 pid_t bmi_fs_tgid(pid_t tid);
-/** bmi_fs_was_killed() - is this thread, which closes a file, dying of a signal (other than SIGPIPE)? False where it cannot be known. */
+/**
+ * bmi_fs_was_killed() - is this thread, which closes a file, dying of a signal other than SIGPIPE?
+ * False where that cannot be known: in a foreign pid namespace, or where /proc hides it.
+ */
 bool bmi_fs_was_killed(pid_t tid);
 /** bmi_fs_handle_read() - bytes at @off for any kind with text. L. Return: 0, -EAGAIN: wait, or an error. */
 int bmi_fs_handle_read(struct bmi_fs_handle *h, size_t size, uint64_t off, bool nonblock, struct bmi_str *ret);
@@ -209,7 +215,7 @@ unsigned bmi_fs_handle_poll(struct bmi_fs_handle *h); /* L */
 /* ---- writer.c: collecting writers. None may be called with mnt->lock held ---- */
 /** bmi_fs_writer_write() - collect and check. An error is in the error log already. */
 int bmi_fs_writer_write(struct bmi_fs_handle *h, const char *bytes, size_t n, bool nonblock, uint64_t owner);
-/** bmi_fs_writer_commit() - accept what is pending. *ret_move is 0 or a move that was begun. Errors are logged already. */
+/** bmi_fs_writer_commit() - accept what is pending. *ret_move: a move that was begun, or 0. Errors are in the log. */
 int bmi_fs_writer_commit(struct bmi_fs_handle *h, uint64_t *ret_move);
 /** bmi_fs_writer_flush() - commit if this close(2) is made by the process that opened the file, else nothing. */
 int bmi_fs_writer_flush(struct bmi_fs_handle *h, pid_t tid, uint64_t owner, uint64_t *ret_move);
@@ -264,7 +270,10 @@ extern const struct bmi_fs_kind bmi_fs_kind_last_error, bmi_fs_kind_ctl;
 extern const struct bmi_fs_kind bmi_fs_kind_sessions, bmi_fs_kind_session, bmi_fs_kind_session_status;
 
 /* ---- serve.c ---- */
-/** bmi_fs_mount_init() - the tree over an opened engine; no thread, no mount yet. @mnt keeps the pointers. 0, -ENOMEM, -EMFILE. */
+/**
+ * bmi_fs_mount_init() - the tree over an opened engine; no thread, no mount yet. @mnt keeps the pointers, owns @eng
+ * and is given to bmi_fs_mount_fini() even after a failure. Return: 0, -ENOMEM, -EMFILE.
+ */
 int bmi_fs_mount_init(struct bmi_fs_mount *mnt, struct bmi_engine *eng, const struct bmi_fs_options *opt,
 		      struct bmi_fs_log *log, struct bmi_error *err);
 void bmi_fs_mount_fini(struct bmi_fs_mount *mnt);

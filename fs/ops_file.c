@@ -158,8 +158,8 @@ out:
 
 void bmi_fs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
-	/* No owner: the page cache asks, for splice, sendfile or a private mapping. It would keep what it gets and believe
-	 * st_size; refused, its caller falls back to read(2). */
+	/* No owner: the page cache asks, for splice, sendfile or a private mapping. It would keep what it gets and
+	 * believe st_size; refused, its caller falls back to read(2). */
 	if (!fi->lock_owner) {
 		fuse_reply_err(req, EINVAL);
 		return;

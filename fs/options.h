@@ -43,7 +43,7 @@ struct bmi_fs_options {
 int bmi_fs_options_parse(int argc, char *const *argv, struct bmi_fs_options *ret, struct bmi_error *err);
 void bmi_fs_options_fini(struct bmi_fs_options *opt);
 
-/** bmi_fs_options_load_map() - where device_map names a file, put its text in place of the name. 0, -ENOENT, -EFBIG, ... */
+/** bmi_fs_options_load_map() - where device_map names a file, put its text in place. 0, -ENOENT, -EFBIG, ... */
 int bmi_fs_options_load_map(struct bmi_fs_options *opt, struct bmi_error *err);
 
 /** bmi_fs_options_engine() - the engine's share; its strings are lent by @opt. */

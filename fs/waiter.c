@@ -72,8 +72,8 @@ static bool try(struct bmi_fs_waiter *w, bool nonblock)
 		return true;
 	}
 	if (w->deadline_ns && now_ns() >= w->deadline_ns) {
-		/* The kernel would abort the whole mount. A read is tried again by its caller, a close is not: the move goes on
-		 * and status tells. */
+		/* The kernel would abort the whole mount. A read is tried again by its caller, a close is not: the move
+		 * goes on and status tells. */
 		w->code = w->h ? -EINTR : 0;
 		return true;
 	}
