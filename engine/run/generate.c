@@ -148,6 +148,8 @@ static int sample(struct bmi_turn *turn, const float *logits, uint32_t *ret_id, 
 		.top_p = p->top_p,
 		.min_p = p->min_p,
 		.repetition_penalty = p->repetition_penalty,
+		.presence_penalty = p->presence_penalty,
+		.frequency_penalty = p->frequency_penalty,
 	};
 
 	return bmi_sample(turn->eng->sampler, &sp, logits, &history, &turn->rng, ret_id, err);

@@ -29,6 +29,8 @@ static const struct param table[] = {
 	{ "top_p", REAL, AT(top_p), 0, 1 },
 	{ "min_p", REAL, AT(min_p), 0, 1 },
 	{ "repetition_penalty", REAL, AT(repetition_penalty), 0.01, 100 },
+	{ "presence_penalty", REAL, AT(presence_penalty), -2, 2 },
+	{ "frequency_penalty", REAL, AT(frequency_penalty), -2, 2 },
 	{ "seed", SEED, AT(seed), -1, 0x1p62 },
 	{ "max_tokens", COUNT, AT(max_tokens), 1, 1 << 30 },
 	{ "stop", STOP, 0, 0, 0 },

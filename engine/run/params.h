@@ -17,7 +17,7 @@ enum { BMI_MAX_STOPS = 16, BMI_MAX_STOP_BYTES = 256 };
 struct bmi_params {
 	double temperature; /* 0: greedy */
 	double top_p, min_p;
-	double repetition_penalty;
+	double repetition_penalty, presence_penalty, frequency_penalty;
 	uint32_t top_k; /* 0: all */
 	uint32_t max_tokens;
 	int64_t seed; /* -1: another one for each turn, told in status */

@@ -45,6 +45,8 @@ static const struct set_case set_cases[] = {
 	{ "stop", "bad\\q", -EINVAL, "" },
 	{ "stop", "bad\\", -EINVAL, "" },
 	{ "stop", "\n\n", 0, "" },
+	{ "presence_penalty", "-2", 0, "-2\n" },
+	{ "frequency_penalty", "2.5", -ERANGE, "0\n" },
 	{ "no_such", "1", -ENOENT, NULL },
 };
 
