@@ -3,7 +3,8 @@
 #define BMI_H
 
 /*
- * The engine's only door. fs/, examples/ and tests/bench include this and nothing deeper (base/error.h and base/str.h come with it).
+ * The engine's only door. fs/, examples/ and tests/bench include this and nothing deeper; base/error.h and base/str.h
+ * come with it.
  *
  * Objects: an engine is one opened model; a session is one conversation with its parameters; a turn is one prompt and its
  * answer. Functions may be called from any thread and none waits for the model: what takes long is asked for here and
@@ -57,7 +58,10 @@ int bmi_engine_open(const struct bmi_engine_options *opt, struct bmi_engine **re
 /** bmi_engine_start() - start the threads; weights load in the background. Once. @events is copied. */
 int bmi_engine_start(struct bmi_engine *eng, const struct bmi_events *events, struct bmi_error *err);
 
-/** bmi_engine_close() - stop everything, cancel all turns, wait for the threads, free. Turns still referenced stay readable. NULL is a no-op. */
+/**
+ * bmi_engine_close() - stop everything, cancel all turns, wait for the threads, free. NULL is a no-op.
+ * Turns that are still referenced stay readable.
+ */
 void bmi_engine_close(struct bmi_engine *eng);
 
 /** bmi_engine_problem() - true and the sentence when the engine is in state `failed`. */

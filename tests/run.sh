@@ -32,7 +32,6 @@ results=$build/results.tsv # a line a suite: build, suite, passed, failed, skipp
 BMIFS_TEST_LONG=0
 [ $mode = long ] && BMIFS_TEST_LONG=1
 export BMIFS_TEST_LONG
-unset MOUNT 2>/dev/null
 
 say() { printf '[%4ds] %s\n' $(($(date +%s) - start)) "$*"; }
 

@@ -9,18 +9,18 @@
 /* `bmi_auto(bmi_plan) plan = ...;` calls bmi_plan_free(plan) when plan leaves its scope; needs BMI_AUTO(bmi_plan) once. */
 #define bmi_auto(name) __attribute__((cleanup(name##_cleanup))) struct name *
 
-#define BMI_AUTO(name)                                                                                                   \
-	static inline void name##_cleanup(struct name **p)                                                               \
-	{                                                                                                                \
-		name##_free(*p);                                                                                         \
+#define BMI_AUTO(name)                                     \
+	static inline void name##_cleanup(struct name **p) \
+	{                                                  \
+		name##_free(*p);                           \
 	}
 
 /* Hand an automatic pointer over: its value is returned and the variable becomes NULL. */
-#define bmi_steal(p)                                                                                                     \
-	__extension__({                                                                                                  \
-		__auto_type bmi_stolen = *(p);                                                                           \
-		*(p) = NULL;                                                                                             \
-		bmi_stolen;                                                                                              \
+#define bmi_steal(p)                           \
+	__extension__({                        \
+		__auto_type bmi_stolen = *(p); \
+		*(p) = NULL;                   \
+		bmi_stolen;                    \
 	})
 
 static inline void bmi_cleanup_mem(void *p)

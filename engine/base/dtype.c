@@ -6,6 +6,8 @@
 
 #include <assert.h>
 
+/* a type a line */
+/* clang-format off */
 static const struct bmi_dtype_info infos[BMI_N_DTYPES] = {
 	[BMI_F32] = { "float32", 1, 4, true },
 	[BMI_F16] = { "float16", 1, 2, true },
@@ -26,6 +28,7 @@ static const struct bmi_dtype_info infos[BMI_N_DTYPES] = {
 	[BMI_Q5_K] = { "q5_k", 256, 176, false },
 	[BMI_Q6_K] = { "q6_k", 256, 210, false },
 };
+/* clang-format on */
 
 const struct bmi_dtype_info *bmi_dtype_info(enum bmi_dtype dtype)
 {

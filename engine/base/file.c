@@ -21,8 +21,10 @@ int bmi_file_pread(int fd, void *buf, size_t n, uint64_t off, struct bmi_error *
 		if (got < 0)
 			return bmi_fail_errno(err, -errno, "read at byte %" PRIu64, off);
 		if (got == 0)
-			return bmi_fail(err, -EIO, "the file ends at byte %" PRIu64 ", %zu bytes too early: "
-					"it shrank after it was opened", off, n);
+			return bmi_fail(err, -EIO,
+					"the file ends at byte %" PRIu64 ", %zu bytes too early: "
+					"it shrank after it was opened",
+					off, n);
 		p += got;
 		off += (uint64_t)got;
 		n -= (size_t)got;
@@ -44,8 +46,8 @@ int bmi_file_read(int dirfd, const char *name, size_t max, char **ret, size_t *r
 	if (!S_ISREG(st.st_mode))
 		return bmi_fail(err, -EINVAL, "'%s' is not a regular file", name);
 	if ((uint64_t)st.st_size > max)
-		return bmi_fail(err, -EFBIG, "'%s' has %" PRIu64 " bytes, more than the %zu accepted here", name,
-				(uint64_t)st.st_size, max);
+		return bmi_fail(err, -EFBIG, "'%s' has %" PRIu64 " bytes, more than the %zu accepted here",
+				name, (uint64_t)st.st_size, max);
 	buf = malloc((size_t)st.st_size + 1);
 	if (!buf)
 		return bmi_fail(err, -ENOMEM, "no memory for '%s'", name);

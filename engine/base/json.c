@@ -30,7 +30,7 @@ struct bmi_json_doc {
 	unsigned depth;
 	const char *key; /* of the next value */
 	uint32_t n_key;
-	int code;        /* why a callback stopped the parse */
+	int code; /* why a callback stopped the parse */
 	const char *why;
 };
 
@@ -46,7 +46,12 @@ static size_t utf8_len(const unsigned char *s, size_t n)
 {
 	const unsigned char c = s[0];
 	const size_t len = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
-	const unsigned char lo = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80, hi = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
+	const unsigned char lo = c == 0xe0   ? 0xa0
+				 : c == 0xf0 ? 0x90
+					     : 0x80,
+			    hi = c == 0xed   ? 0x9f
+				 : c == 0xf4 ? 0x8f
+					     : 0xbf;
 
 	if (len > n || (len > 1 && (s[1] < lo || s[1] > hi)))
 		return 0;

@@ -8,18 +8,25 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum bmi_json_type { BMI_JSON_NULL, BMI_JSON_BOOL, BMI_JSON_NUMBER, BMI_JSON_STRING, BMI_JSON_ARRAY, BMI_JSON_OBJECT };
+enum bmi_json_type {
+	BMI_JSON_NULL,
+	BMI_JSON_BOOL,
+	BMI_JSON_NUMBER,
+	BMI_JSON_STRING,
+	BMI_JSON_ARRAY,
+	BMI_JSON_OBJECT
+};
 
 /*
  * One value. Members and elements form a list in the order of the text. Everything is lent by the document.
  * Strings are UTF-8, checked, n bytes, not NUL-terminated, and may hold NUL bytes: compare with bmi_json_eq().
  */
 struct bmi_json {
-	const char *key;             /* in an object; else NULL */
-	const char *str;             /* string: its bytes. number: its text */
-	struct bmi_json *child;      /* array, object: first element */
-	struct bmi_json *next;       /* next element of the parent */
-	uint32_t n_key, n;           /* bytes of key; bytes of str, or number of elements */
+	const char *key;        /* in an object; else NULL */
+	const char *str;        /* string: its bytes. number: its text */
+	struct bmi_json *child; /* array, object: first element */
+	struct bmi_json *next;  /* next element of the parent */
+	uint32_t n_key, n;      /* bytes of key; bytes of str, or number of elements */
 	enum bmi_json_type type : 8;
 	bool boolean;
 };

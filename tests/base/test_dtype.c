@@ -70,7 +70,8 @@ static void test_f16_rounding(void **state)
 {
 	for (uint32_t h = 0; h < 0x7c00; h++) {
 		/* 65504 is followed by 2^16 where the format would go on: IEEE rounds to infinity from the middle on */
-		const double lo = half_value((uint16_t)h), hi = h == 0x7bff ? 65536 : half_value((uint16_t)(h + 1));
+		const double lo = half_value((uint16_t)h),
+			     hi = h == 0x7bff ? 65536 : half_value((uint16_t)(h + 1));
 		const float mid = (float)((lo + hi) / 2); /* 12 significant bits: exact */
 		const uint16_t even = (uint16_t)(h & 1 ? h + 1 : h);
 
@@ -86,7 +87,7 @@ static void test_f16_extremes(void **state)
 	assert_int_equal(bmi_f16_from_f32(INFINITY), 0x7c00);
 	assert_int_equal(bmi_f16_from_f32(-INFINITY), 0xfc00);
 	assert_int_equal(bmi_f16_from_f32(3.4e38f), 0x7c00);
-	assert_int_equal(bmi_f16_from_f32(float_of(1)), 0);          /* the smallest float */
+	assert_int_equal(bmi_f16_from_f32(float_of(1)), 0); /* the smallest float */
 	assert_int_equal(bmi_f16_from_f32(float_of(0x80000001)), 0x8000);
 	assert_int_equal(bmi_f16_from_f32(NAN) & 0x7fff, 0x7e00);
 	assert_int_equal(bmi_f16_from_f32(float_of(0x7f800001)) & 0x7e00, 0x7e00); /* a signalling NaN stays NaN */
@@ -144,7 +145,7 @@ static void test_bytes(void **state)
 		{ BMI_Q4_K, 256, 144, true },
 		{ BMI_Q5_K, 512, 352, true },
 		{ BMI_Q6_K, 256, 210, true },
-		{ BMI_Q4_0, 33, 0, false },  /* not whole blocks */
+		{ BMI_Q4_0, 33, 0, false }, /* not whole blocks */
 		{ BMI_Q6_K, 32, 0, false },
 		{ BMI_F32, UINT64_MAX / 4 + 1, 0, false }, /* 2^64 bytes */
 		{ BMI_F32, UINT64_MAX / 4, UINT64_MAX - 3, true },
@@ -164,7 +165,8 @@ static void test_names(void **state)
 	for (int i = 0; i < BMI_N_DTYPES; i++) {
 		assert_non_null(bmi_dtype_name((enum bmi_dtype)i));
 		for (int j = 0; j < i; j++)
-			assert_string_not_equal(bmi_dtype_name((enum bmi_dtype)i), bmi_dtype_name((enum bmi_dtype)j));
+			assert_string_not_equal(bmi_dtype_name((enum bmi_dtype)i),
+						bmi_dtype_name((enum bmi_dtype)j));
 	}
 	assert_string_equal(bmi_dtype_name(BMI_BF16), "bfloat16");
 	assert_true(bmi_dtype_info(BMI_F16)->is_floating && !bmi_dtype_info(BMI_Q8_0)->is_floating);
@@ -173,10 +175,10 @@ static void test_names(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_f16_values),	cmocka_unit_test(test_f16_round_trip),
-		cmocka_unit_test(test_f16_rounding),	cmocka_unit_test(test_f16_extremes),
+		cmocka_unit_test(test_f16_values),      cmocka_unit_test(test_f16_round_trip),
+		cmocka_unit_test(test_f16_rounding),    cmocka_unit_test(test_f16_extremes),
 		cmocka_unit_test(test_bf16_round_trip), cmocka_unit_test(test_bf16_rounding),
-		cmocka_unit_test(test_bf16_nan),	cmocka_unit_test(test_bytes),
+		cmocka_unit_test(test_bf16_nan),        cmocka_unit_test(test_bytes),
 		cmocka_unit_test(test_names),
 	};
 

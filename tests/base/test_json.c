@@ -23,7 +23,7 @@ static int parse(const char *text, size_t n, struct bmi_json_doc **ret, struct b
 
 struct text_case {
 	const char *name, *text;
-	size_t n; /* 0: strlen */
+	size_t n;         /* 0: strlen */
 	const char *says; /* in the sentence; NULL: accepted */
 };
 
@@ -82,8 +82,9 @@ static const struct text_case texts[] = {
 	{ "a comment", "/* x */ 1", 0, "JSON" },
 	{ "a key twice", "{\"a\":1,\"b\":2,\"a\":3}", 0, "twice" },
 	{ "a key twice, escaped", "{\"a\":1,\"\\u0061\":2}", 0, "twice" },
-	{ "a key twice among many", "{\"a\":1,\"b\":1,\"c\":1,\"d\":1,\"e\":1,\"f\":1,\"g\":1,\"h\":1,\"i\":1,\"j\":1,\"b\":2}",
-	  0, "twice" },
+	{ "a key twice among many",
+	  "{\"a\":1,\"b\":1,\"c\":1,\"d\":1,\"e\":1,\"f\":1,\"g\":1,\"h\":1,\"i\":1,\"j\":1,\"b\":2}", 0,
+	  "twice" },
 	{ "the same key on two levels", "{\"a\":{\"a\":1}}", 0, NULL },
 };
 
@@ -165,7 +166,8 @@ static void test_ints(void **state)
 		{ "1e3", false, false, 0, 0 },
 		{ "\"1\"", false, false, 0, 0 },
 		{ "true", false, false, 0, 0 },
-		{ "100000000000000000000000000000000000000000000000000000000000000000000000000", false, false, 0, 0 },
+		{ "100000000000000000000000000000000000000000000000000000000000000000000000000", false, false,
+		  0, 0 },
 	};
 
 	for (size_t k = 0; k < sizeof(cases) / sizeof(cases[0]); k++) {
@@ -173,7 +175,8 @@ static void test_ints(void **state)
 		uint64_t u = 7;
 		int64_t i = 7;
 
-		assert_int_equal(bmi_json_parse(cases[k].text, strlen(cases[k].text), &doc, /* err= */ NULL), 0);
+		assert_int_equal(bmi_json_parse(cases[k].text, strlen(cases[k].text), &doc, /* err= */ NULL),
+				 0);
 		assert_int_equal(bmi_json_to_u64(bmi_json_root(doc), &u), cases[k].is_u64);
 		assert_int_equal(bmi_json_to_i64(bmi_json_root(doc), &i), cases[k].is_i64);
 		assert_true(u == (cases[k].is_u64 ? cases[k].u : 7));

@@ -158,11 +158,16 @@ static void test_hash(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_str_grows),	cmocka_unit_test(test_str_bytes),
-		cmocka_unit_test(test_str_refuses_absurd), cmocka_unit_test(test_error_sentence),
-		cmocka_unit_test(test_error_null),	cmocka_unit_test(test_error_long),
-		cmocka_unit_test(test_arena_alignment), cmocka_unit_test(test_arena_big),
-		cmocka_unit_test(test_arena_strings),	cmocka_unit_test(test_checked),
+		cmocka_unit_test(test_str_grows),
+		cmocka_unit_test(test_str_bytes),
+		cmocka_unit_test(test_str_refuses_absurd),
+		cmocka_unit_test(test_error_sentence),
+		cmocka_unit_test(test_error_null),
+		cmocka_unit_test(test_error_long),
+		cmocka_unit_test(test_arena_alignment),
+		cmocka_unit_test(test_arena_big),
+		cmocka_unit_test(test_arena_strings),
+		cmocka_unit_test(test_checked),
 		cmocka_unit_test(test_hash),
 	};
 
