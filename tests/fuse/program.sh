@@ -65,7 +65,7 @@ u() {
 	cd "$TOP" || exit 1
 	verdict $good "$1" "status $rc" "want: $3" "got:  $out"
 }
-export MODEL
+export MODEL MNT
 u 'type and source' '' "$MODEL fuse.bmifs" 'findmnt -n -o SOURCE,FSTYPE $MNT | xargs'
 u 'fsname' 'fsname=my\,model' 'my,model' 'findmnt -n -o SOURCE $MNT'
 u 'options of the kernel are passed on' 'rw,nosuid,nodev,noexec,noatime,sync,dirsync' '*nosuid*nodev*noexec*noatime*' 'findmnt -n -o OPTIONS $MNT'
@@ -113,14 +113,41 @@ m 'a living mount is not mounted over' 0 "mount.bmifs: a bmifs is mounted on '*/
 t 'auto_unmount cleans up after kill -9' 0 clean 'start -o auto_unmount && kill -9 $(daemon); gone && echo clean'
 t 'no process and no mount is left' 0 '' 'daemon; grep " $MNT " /proc/self/mountinfo; true'
 
+# a user mounts through fusermount3
+cat >"$TOP/user.sh" <<'U'
+mount -t tmpfs none "$TOP/up" && mknod "$TOP/up/fuse" c 10 229 && chmod 666 "$TOP/up/fuse" &&
+	mount --bind "$TOP/up/fuse" /dev/fuse && chown 65534 "$MNT" || exit 9
+[ -z "${HIDE:-}" ] || mount --bind /dev/null "$HIDE"
+# leaks cannot be looked for in a process that may not be traced
+export ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0
+setpriv --reuid=65534 --regid=65534 --clear-groups bash -c "$1"
+r=$?
+chown 0 "$MNT"
+exit $r
+U
+export USER_SH=$TOP/user.sh
+mkdir -p "$TOP/up"
+if [ "$(id -u)" = 0 ] && [ -u "$(command -v fusermount3)" ] && [ -x "$(dirname "$P")" ] &&
+	unshare -m bash "$USER_SH" "test -x '$P' && test -r '$MODEL/config.json'" 2>/dev/null; then
+	t 'a user mounts, kills, mounts again and unmounts' 0 $'[2] hi\ndead\n[2] hi\nclean' 'unshare -m bash $USER_SH "\$P \$MODEL \$MNT && echo hi > \$MNT/input && cat \$MNT/output
+kill -9 \$(daemon); sleep .3; ls \$MNT 2> /dev/null || echo dead
+\$P \$MODEL \$MNT 2> /dev/null; echo hi > \$MNT/input; cat \$MNT/output; fusermount3 -u \$MNT && gone && echo clean"'
+	t 'a user ends the daemon by SIGTERM' 0 clean 'unshare -m bash $USER_SH "\$P \$MODEL \$MNT; kill \$(daemon); gone && echo clean"'
+	m 'a user may not say allow_other unless root says so' 32 '*user_allow_other*mounting failed*' 'unshare -m bash $USER_SH "grep -q ^user_allow_other /etc/fuse.conf && echo user_allow_other mounting failed && exit 32; \$P \$MODEL \$MNT -o allow_other"'
+	m 'a user without fusermount3' 32 '*fusermount3 is missing*install*' 'HIDE=$(command -v fusermount3) unshare -m bash $USER_SH "\$P \$MODEL \$MNT"'
+	m 'a mount point that is not the user'"'"'s' 32 '*mounting failed*' 'unshare -m bash $USER_SH "\$P \$MODEL /usr"'
+else
+	skip 'a user mounts through fusermount3' 'it needs root, mount namespaces, and a program others may run'
+fi
+
 # what logs may hold
 t 'a log holds the life of the daemon and no byte of prompts and answers' 0 '600 serving unmounted' 'start -v -o log=$TOP/log; echo "fail sesame opensesame" > $MNT/input; cat $MNT/output > /dev/null 2>&1; echo "opensesame: cpu" > $MNT/device_map.yaml 2>/dev/null; umount $MNT; gone; grep -q "a layer cannot be read" $TOP/log || echo no failure; grep sesame $TOP/log; echo $(stat -c %a $TOP/log) $(grep -o -e serving -e unmounted $TOP/log)'
 t 'debug output holds none either' 0 '' '$P $MODEL $MNT -d > $TOP/debug 2>&1 & until is_mounted; do sleep .05; done; echo opensesame > $MNT/input; cat $MNT/output > /dev/null; umount $MNT; wait; grep -c opensesame $TOP/debug | grep -v "^0$"; true'
 
 # mount(8): the program is looked for in /sbin
-if [ "$(id -u)" = 0 ] && unshare -m bash -c "mkdir $TOP/up $TOP/work && mount -t tmpfs t $TOP/up && mkdir $TOP/up/u $TOP/up/w && mount -t overlay o -o lowerdir=/usr/sbin,upperdir=$TOP/up/u,workdir=$TOP/up/w /usr/sbin" 2>/dev/null; then
+if [ "$(id -u)" = 0 ] && unshare -m bash -c "mkdir $TOP/ov && mount -t tmpfs t $TOP/ov && mkdir $TOP/ov/u $TOP/ov/w && mount -t overlay o -o lowerdir=/usr/sbin,upperdir=$TOP/ov/u,workdir=$TOP/ov/w /usr/sbin" 2>/dev/null; then
 	m 'mount -t bmifs, with what fstab may say' 0 '*fuse.bmifs*[[]2[]] hi*32*' 'unshare -m bash -c "
-mount -t tmpfs t $TOP/up; mkdir $TOP/up/u $TOP/up/w; mount -t overlay o -o lowerdir=/usr/sbin,upperdir=$TOP/up/u,workdir=$TOP/up/w /usr/sbin
+mount -t tmpfs t $TOP/ov; mkdir $TOP/ov/u $TOP/ov/w; mount -t overlay o -o lowerdir=/usr/sbin,upperdir=$TOP/ov/u,workdir=$TOP/ov/w /usr/sbin
 cp $P /usr/sbin/mount.bmifs
 echo \"$MODEL $MNT bmifs defaults,noauto,nofail,_netdev,user,device_map=cpu,x-systemd.automount,noatime,nodev,comment=hi 0 0\" > $TOP/fstab
 LIBMOUNT_FSTAB=$TOP/fstab mount $MNT && findmnt -n -o FSTYPE $MNT && echo hi > $MNT/input && cat $MNT/output; umount $MNT
