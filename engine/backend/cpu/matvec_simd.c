@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Owns the decode product: few tokens, weights straight from memory. Four rows at a time and a prefetch a kilobyte ahead keep
- * enough reads in flight to reach the memory's bandwidth (one row and no prefetch gives three quarters of it).
+ * Owns the decode product: few tokens, weights straight from memory. Four rows at a time and a
+ * prefetch keep enough reads in flight to reach the memory's bandwidth; without either it is half of it.
  * Invariant: y[t][r] is one vector of 16 sums over the columns in order, then vec_sum(): the same in every tile shape,
  * and in gemm_simd.c.
  */
 #include "backend/cpu/vec.h"
 
-enum { ROWS = 4, AHEAD_BYTES = 1024, LINE = 64 };
+enum { ROWS = 4, AHEAD_BYTES = 512, SHORT_TILE_BYTES = 20 << 10, LINE = 64 };
 
 /* Where a tile of rows and tokens starts. */
 struct tile {
@@ -40,19 +40,41 @@ VEC_INLINE void step(vec acc[ROWS][VEC_DOT_TOKENS_MAX], const struct tile *at, u
 	}
 }
 
-VEC_INLINE void prefetch(const struct tile *at, size_t off, const unsigned n_rows)
+/*
+ * What to prefetch beside column c. A short tile of adjoining rows: the next tile, front to back, since memory serves one run
+ * at twice the rate of four short ones. A long one would not fit L1: each row a little ahead of itself, and from
+ * turn_col, where that passes the row's end, on into the row four below.
+ */
+struct ahead {
+	size_t off, pitch; /* of the first row's line, and between the lines of two rows */
+	uint32_t scale;    /* bytes asked for per byte of a row */
+	uint32_t turn_col;
+	size_t turn_by;
+};
+
+VEC_INLINE struct ahead ahead_of(const struct tile *at, const unsigned n_rows, const enum bmi_dtype dtype)
 {
-	VEC_UNROLL
-	for (unsigned r = 0; r < n_rows; r++)
-		_mm_prefetch(at->w + r * at->w_stride + off, _MM_HINT_T0);
+	const uint32_t elt = (uint32_t)vec_dtype_bytes(dtype), per_line = LINE / elt, ahead = AHEAD_BYTES / elt;
+	const size_t row_bytes = (size_t)at->n_cols * elt;
+
+	if (ROWS * row_bytes <= SHORT_TILE_BYTES && at->w_stride == row_bytes)
+		return (struct ahead){ ROWS * at->w_stride, LINE, n_rows, UINT32_MAX, 0 };
+	return (struct ahead){ AHEAD_BYTES, at->w_stride, 1,
+			       at->n_cols > ahead ? (at->n_cols - ahead) / per_line * per_line : 0,
+			       ROWS * at->w_stride - row_bytes };
 }
 
-/* The column from which a prefetch passes the end of its row: it goes on four rows down, where the next tile reads. */
-VEC_INLINE uint32_t turning_column(const struct tile *at, uint32_t per_line, const enum bmi_dtype dtype)
+VEC_INLINE void prefetch(const struct tile *at, struct ahead *ahead, uint32_t c, const unsigned n_rows,
+			 const enum bmi_dtype dtype)
 {
-	const uint32_t ahead = AHEAD_BYTES / (uint32_t)vec_dtype_bytes(dtype);
+	const char *p;
 
-	return at->n_cols > ahead ? (at->n_cols - ahead) / per_line * per_line : 0;
+	if (c == ahead->turn_col)
+		ahead->off += ahead->turn_by;
+	p = at->w + ahead->off + c * vec_dtype_bytes(dtype) * ahead->scale;
+	VEC_UNROLL
+	for (unsigned r = 0; r < n_rows; r++)
+		_mm_prefetch(p + r * ahead->pitch, _MM_HINT_T0);
 }
 
 /* One tile; a cache line of each row between two prefetches. y points at the tile's first output. */
@@ -60,8 +82,7 @@ VEC_INLINE void dot_tile(float *y, size_t ldy, const struct tile *at, const unsi
 			 const unsigned n_tok, const enum bmi_dtype dtype)
 {
 	const uint32_t per_line = LINE / (uint32_t)vec_dtype_bytes(dtype);
-	const uint32_t turn = turning_column(at, per_line, dtype);
-	size_t ahead = AHEAD_BYTES;
+	struct ahead ahead = ahead_of(at, n_rows, dtype);
 	vec acc[ROWS][VEC_DOT_TOKENS_MAX];
 	uint32_t c = 0;
 
@@ -71,9 +92,7 @@ VEC_INLINE void dot_tile(float *y, size_t ldy, const struct tile *at, const unsi
 	for (unsigned t = 0; t < n_tok; t++)
 		acc[r][t] = vec_zero();
 	for (; c + per_line <= at->n_cols; c += per_line) {
-		if (c == turn)
-			ahead += ROWS * at->w_stride - at->n_cols * vec_dtype_bytes(dtype);
-		prefetch(at, c * vec_dtype_bytes(dtype) + ahead, n_rows);
+		prefetch(at, &ahead, c, n_rows, dtype);
 		step(acc, at, c, BMI_LANES, n_rows, n_tok, dtype);
 		if (per_line > BMI_LANES)
 			step(acc, at, c + BMI_LANES, BMI_LANES, n_rows, n_tok, dtype);
