@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decoding and prefill through the mounted files, next to the memory bandwidth measured in the same run.
 
-usage: bench.py BANDWIDTH_PROGRAM OUT.json MODEL_DIR...   (environment: BMIFS_PROGRAM, BMIFS_BENCH_THREADS, BMIFS_BENCH_OPTIONS)
+usage: bench.py PROGRAMS_DIR OUT.json MODEL_DIR...   (environment: BMIFS_PROGRAM, BMIFS_BENCH_THREADS, BMIFS_BENCH_OPTIONS)
 
 decode   tokens per second, the 64 after a prompt of 16: the time from the first to the last as read from `output`; best of 3
 prefill  seconds from the close of `input` with 512 ids until `logits` can be read; best of 3
 limit    read bandwidth of all threads / bytes of weights that a token needs
-files    open, read and close of a small file, microseconds; an `output` of one token against the same
+files    the same tokens asked of the engine in process, and what the files cost of that; open, read and close of a
+         small file in microseconds
 Everything is a ratio inside one run: the machine may be shared.
 """
 import json
@@ -96,7 +97,13 @@ def weights_per_token(path, m):
     return total
 
 
-def measure(path, bandwidth):
+def in_process(program, path, vocab):
+    done = subprocess.run([program, path, str(THREADS), " ".join(map(str, ids(16, vocab)))], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout)
+
+
+def measure(path, bandwidth, programs):
     options = f"threads={THREADS}," + os.environ.get("BMIFS_BENCH_OPTIONS", "dtype=bfloat16,device_map=cpu")
     start = time.perf_counter()
     with Mount(path, options) as m:
@@ -112,6 +119,8 @@ def measure(path, bandwidth):
             "small_file_us": small_file(m),
             "weight_bytes_per_token": weights_per_token(path, m),
         }
+    row["in_process_tok_s"] = in_process(os.path.join(programs, "inproc"), path, vocab)
+    row["files_cost"] = 1 - row["decode_tok_s"] / row["in_process_tok_s"]
     row["decode_limit_tok_s"] = bandwidth / row["weight_bytes_per_token"]
     row["decode_of_limit"] = row["decode_tok_s"] / row["decode_limit_tok_s"]
     return row
@@ -120,16 +129,18 @@ def measure(path, bandwidth):
 def main():
     if len(sys.argv) < 4:
         sys.exit(__doc__)
-    program, out, paths = sys.argv[1], sys.argv[2], sys.argv[3:]
+    programs, out, paths = sys.argv[1], sys.argv[2], sys.argv[3:]
     name, flags = cpu()
-    rate = lambda n: float(subprocess.run([program, str(n), "2"], capture_output=True, text=True, check=True).stdout)
+    rate = lambda n: float(subprocess.run([os.path.join(programs, "bandwidth"), str(n), "2"], capture_output=True, text=True, check=True).stdout)
     result = {"cpu": name, "features": flags, "threads": THREADS, "bandwidth_bytes_s": rate(THREADS), "rows": []}
     print(f"{name}, {' '.join(flags)}; {THREADS} threads read {result['bandwidth_bytes_s'] / 1e9:.1f} GB/s\n")
-    print(f"{'model':24} {'decode tok/s':>12} {'limit':>8} {'of limit':>9} {'prefill 512':>12} {'ready':>8} {'small file':>11}")
+    print(f"{'model':24} {'decode tok/s':>12} {'limit':>8} {'of limit':>9} {'in process':>11} "
+          f"{'prefill 512':>12} {'ready':>8} {'small file':>11}")
     for path in paths:
-        row = measure(path, result["bandwidth_bytes_s"])
+        row = measure(path, result["bandwidth_bytes_s"], programs)
         result["rows"].append(row)
         print(f"{row['model'][:24]:24} {row['decode_tok_s']:12.1f} {row['decode_limit_tok_s']:8.1f} {row['decode_of_limit']:8.0%} "
+              f"{row['in_process_tok_s']:11.1f}  "
               f"{row['prefill_512_s']:10.2f} s {row['mount_to_ready_s']:6.2f} s {row['small_file_us']:8.0f} us", flush=True)
     with open(out, "w") as f:
         json.dump(result, f, indent=1)

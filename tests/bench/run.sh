@@ -12,12 +12,16 @@ big=
 [ "${1:-}" = --big ] && big=1 && shift
 reconf=
 [ -f "$build/build.ninja" ] && reconf=--reconfigure
+log=$(mktemp)
 # shellcheck disable=SC2086
-meson setup $reconf "$build" --buildtype=release >"${TMPDIR:-/tmp}/bmifs-bench.log" || {
-	cat "${TMPDIR:-/tmp}/bmifs-bench.log" >&2
+{
+	meson setup $reconf "$build" --buildtype=release &&
+		ninja -C "$build" fs/mount.bmifs tests/bench/bandwidth tests/bench/inproc
+} >"$log" || {
+	tail -40 "$log" >&2
 	exit 1
 }
-ninja -C "$build" fs/mount.bmifs tests/bench/bandwidth >/dev/null
+rm -f "$log"
 if [ $# -eq 0 ]; then
 	if [ -d "${BMIFS_TEST_MODELS:-}/smollm2" ]; then
 		set -- "$BMIFS_TEST_MODELS/smollm2"
@@ -35,4 +39,4 @@ case $build in
 /*) BMIFS_PROGRAM=$build/fs/mount.bmifs ;;
 esac
 export BMIFS_PROGRAM
-exec python3 tests/bench/bench.py "$build/tests/bench/bandwidth" "$build/bench.json" "$@"
+exec python3 tests/bench/bench.py "$build/tests/bench" "$build/bench.json" "$@"
