@@ -168,13 +168,13 @@ int bmi_fs_mountpoint_prepare(const char *path, char **ret_path, struct bmi_str 
 	char *full;
 	int r;
 
-	r = check_fuse(err);
-	if (r < 0)
-		return r;
-	if (!strncmp(path, "/dev/fd/", strlen("/dev/fd/"))) {
+	if (!strncmp(path, "/dev/fd/", strlen("/dev/fd/"))) { /* mounted already, by who may: nothing to check */
 		*ret_path = strdup(path);
 		return *ret_path ? 0 : bmi_fail(err, -ENOMEM, "no memory for a path");
 	}
+	r = check_fuse(err);
+	if (r < 0)
+		return r;
 	full = resolve(path);
 	if (!full)
 		return bmi_fail_errno(err, errno ? -errno : -ENOENT, "mount point '%s'", path);

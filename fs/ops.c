@@ -135,7 +135,9 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 	else if ((to_set & FUSE_SET_ATTR_SIZE) && node->kind->resize)
 		r = node->kind->resize(mnt, node, (uint64_t)attr->st_size, &err);
 	else if ((to_set & FUSE_SET_ATTR_SIZE) && attr->st_size != 0)
-		r = -EINVAL;
+		r = bmi_fail(&err, -EINVAL, "its size cannot be set: write the whole text");
+	if (r < 0 && node)
+		bmi_fs_complain(mnt, node, &err);
 	if (r == 0) {
 		set_mode_and_times(node, attr, to_set);
 		bmi_fs_node_stat(mnt, node, h, &st);

@@ -180,6 +180,8 @@ void bmi_fs_op_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t s
 	if (h->node->kind->write) {
 		pthread_mutex_lock(&mnt->lock);
 		r = h->node->kind->write(h, bytes, size, (uint64_t)off, &err);
+		if (r < 0)
+			bmi_fs_complain(mnt, h->node, &err);
 		pthread_mutex_unlock(&mnt->lock);
 	} else {
 		r = bmi_fs_writer_write(h, bytes, size, nonblock, fi->lock_owner);

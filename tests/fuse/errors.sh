@@ -103,12 +103,12 @@ t 'and renamed onto another' 0 new 'echo new > a; echo old > b; mv a b; cat b; r
 t 'its mode is the creator'"'"'s' 0 600 'umask 077; echo x > scratch; stat -c %a scratch; rm scratch'
 e 'one too many' 1 '*No space left on device' s65 'No space left on device' 'for i in $(seq 64); do echo x > s$i || exit 9; done; echo x > s65'
 t 'removed ones make room' 0 '' 'rm s*[0-9]; echo x > s65; rm s65'
-m 'a scratch file over its limit' 1 '*File too large*' 'head -c 70000 /dev/zero > scratch; r=$?; rm scratch; exit $r'
+e 'a scratch file over its limit' 1 '*File too large*' scratch 'File too large' 'head -c 70000 /dev/zero > scratch; r=$?; rm scratch; exit $r'
 m 'a file in params' 1 '*Operation not permitted' 'echo x > params/.temperature.swp'
 t 'nothing is left over' 0 '' 'ls -A | grep -vx -e ctl -e device_map.yaml -e dtype -e hf_device_map -e input -e last_error -e logits -e max_memory -e model -e output -e params -e placement -e status -e sessions; true'
 
 # attributes and calls that files usually have
-m 'truncate to a size' 1 '*Invalid argument' 'truncate -s 5 device_map.yaml'
+e 'truncate to a size' 1 '*Invalid argument' device_map.yaml 'Invalid argument' 'truncate -s 5 device_map.yaml'
 t 'truncate to nothing' 0 '' 'truncate -s 0 device_map.yaml; truncate -s 0 input'
 t 'fallocate' 0 '0 EOPNOTSUPP' '$PROBE fallocate input'
 t 'ioctl' 0 '0 ENOTTY' '$PROBE ioctl status'

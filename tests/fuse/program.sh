@@ -140,6 +140,23 @@ else
 	skip 'a user mounts through fusermount3' 'it needs root, mount namespaces, and a program others may run'
 fi
 
+# in a container without privileges: who may mount does, and hands the descriptor over
+if [ "$(id -u)" = 0 ] && setpriv --reuid=65534 --regid=65534 --clear-groups test -x "$P"; then
+	t 'a mount point /dev/fd/N' 0 $'[2] hi\n0' 'python3 - <<P
+import ctypes,os,subprocess,time
+m=os.environ["MNT"]; fd=os.open("/dev/fuse",os.O_RDWR); libc=ctypes.CDLL(None,use_errno=True)
+o="fd=%d,rootmode=40000,user_id=65534,group_id=65534,allow_other,default_permissions"%fd
+assert libc.mount(b"model",m.encode(),b"fuse.bmifs",6,o.encode())==0,os.strerror(ctypes.get_errno())
+d=subprocess.Popen([os.environ["P"],os.environ["MODEL"],"/dev/fd/%d"%fd,"--foreground"],pass_fds=[fd],user=65534,group=65534,extra_groups=[],stderr=subprocess.DEVNULL)
+os.close(fd)
+with open(m+"/input","w") as f: f.write("hi")
+print(open(m+"/output").read(),end="")
+subprocess.run(["umount",m],check=True); print(d.wait(30))
+P'
+else
+	skip 'a mount point /dev/fd/N' 'it needs root, and a program others may run'
+fi
+
 # what logs may hold
 t 'a log holds the life of the daemon and no byte of prompts and answers' 0 '600 serving unmounted' 'start -v -o log=$TOP/log; echo "fail sesame opensesame" > $MNT/input; cat $MNT/output > /dev/null 2>&1; echo "opensesame: cpu" > $MNT/device_map.yaml 2>/dev/null; umount $MNT; gone; grep -q "a layer cannot be read" $TOP/log || echo no failure; grep sesame $TOP/log; echo $(stat -c %a $TOP/log) $(grep -o -e serving -e unmounted $TOP/log)'
 t 'debug output holds none either' 0 '' '$P $MODEL $MNT -d > $TOP/debug 2>&1 & until is_mounted; do sleep .05; done; echo opensesame > $MNT/input; cat $MNT/output > /dev/null; umount $MNT; wait; grep -c opensesame $TOP/debug | grep -v "^0$"; true'
