@@ -21,10 +21,15 @@ def count(test):
     passed = failed = skipped = 0
     notes = []
     out = test.get("stdout") or ""
+    told = 0  # lines that may still explain the failed case above them
     for line in out.splitlines():
         m = LINE.match(line)
         if not m:
+            if told and line.startswith("#"):
+                told -= 1
+                notes.append(f"    | {line}")
             continue
+        told = 0
         verdict, name, directive, why = m.groups()
         directive = (directive or "").upper()
         if directive == "SKIP":
@@ -36,6 +41,7 @@ def count(test):
             skipped += 1
         else:
             failed += 1
+            told = 30
             notes.append(f"    FAILED: {name.strip()}")
     good = test["result"] in ("OK", "EXPECTEDFAIL", "SKIP")
     if not passed + failed + skipped:
@@ -47,8 +53,7 @@ def count(test):
     if not good and not failed:
         failed += 1
         notes.append(f"    FAILED: {test['name']} ended with {test['result']} (status {test.get('returncode')})")
-    if failed:
-        tail = (out + "\n" + (test.get("stderr") or "")).splitlines()[-60:]
+        tail = (out + "\n" + (test.get("stderr") or "")).splitlines()[-40:]
         notes += [f"    | {line}" for line in tail]
     return passed, failed, skipped, notes
 
