@@ -305,7 +305,8 @@ const char *check_pieces(const struct bmi_tok *tok, const struct bmi_ids *ids, b
 
 			if ((i < ids->n ? bmi_detok_push(d, ids->ids[i], &all) : bmi_detok_flush(d, &all)) < 0)
 				return "the streaming decoder failed";
-			if (all.n > before && bmi_tok_utf8_valid(all.bytes + before, all.n - before) != all.n - before)
+			if (all.n > before &&
+			    bmi_tok_utf8_valid(all.bytes + before, all.n - before) != all.n - before)
 				return "a piece is not whole characters";
 		}
 		if (all.n != whole.n || (all.n && memcmp(all.bytes, whole.bytes, all.n) != 0))
