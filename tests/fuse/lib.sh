@@ -36,14 +36,11 @@ echo '{}' >"$TOP/model/config.json"
 
 is_mounted() { grep -q " ${1:-$MNT} " /proc/self/mountinfo; }
 
-# daemon [MOUNTPOINT]: the pid that serves it
+# daemon [MOUNTPOINT]: the pid that serves it: a process of that name with that very argument
 daemon() {
-	local point=${1:-$MNT} p words
-	for p in /proc/[0-9]*; do
-		words=$({ tr '\0' '\n' <"$p/cmdline"; } 2>/dev/null) || continue
-		case $words in
-		*mount.bmifs*"$point"*) grep -qxF -- "$point" <<<"$words" && echo "${p#/proc/}" ;;
-		esac
+	local p
+	for p in $(grep -lsxzF -- "${1:-$MNT}" /proc/[0-9]*/cmdline); do
+		grep -qs '^mount.bmifs' "${p%cmdline}comm" && p=${p%/cmdline} && echo "${p#/proc/}"
 	done
 }
 export -f is_mounted daemon
