@@ -88,7 +88,7 @@ static void begin_move(struct bmi_engine *eng)
 static int step_move(struct bmi_engine *eng)
 {
 	struct bmi_error err = { 0 };
-	bool cancel, blame = false;
+	bool cancel;
 	int r;
 
 	pthread_mutex_lock(&eng->lock);
@@ -101,14 +101,13 @@ static int step_move(struct bmi_engine *eng)
 			     "the move was cancelled at a layer boundary; hf_device_map says what is where");
 	} else {
 		r = bmi_residency_move_step(eng->res, &err);
-		blame = r < 0;
 	}
 	if (r <= 0) {
 		pthread_mutex_lock(&eng->lock);
 		end_move(eng, r, &err);
 		pthread_mutex_unlock(&eng->lock);
 	}
-	if (blame)
+	if (r < 0)
 		bmi_engine_blame(eng, "device_map.yaml", &err);
 	bmi_engine_tell(eng);
 	return r > 0;
