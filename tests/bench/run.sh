@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Measures this machine's limits and bmifs through its mounted files; a table, and bench.json beside it.
+# Measures this machine's limits and bmifs through its mounted files; tables, and bench.json and placing.json beside them.
 # usage: tests/bench/run.sh [--big] [MODEL_DIR...]
 #   --big      also the 1.17 B model of random weights (2.34 GB; kept in the cache directory)
 #   MODEL_DIR  what to measure; default: $BMIFS_TEST_MODELS/smollm2, or a random model of 300 M parameters without it
