@@ -211,12 +211,13 @@ void bmi_fs_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct bmi_fs_mount *mnt = fuse_req_userdata(req);
 	struct bmi_fs_handle *h = handle_of(fi);
+	const bool nonblock = atomic_load(&h->nonblock);
 	uint64_t move;
 	int r;
 
 	note_killed_reader(h, fuse_req_ctx(req)->pid);
 	r = bmi_fs_writer_flush(h, fuse_req_ctx(req)->pid, fi->lock_owner, &move);
-	if (r == 0 && move && !atomic_load(&h->nonblock))
+	if (r == 0 && move && !nonblock)
 		bmi_fs_wait_move(mnt, req, move);
 	else
 		fuse_reply_err(req, -r);

@@ -27,14 +27,12 @@ int bmi_fs_complain(struct bmi_fs_mount *mnt, const struct bmi_fs_node *node, co
 	return err->code;
 }
 
-static int complain_locked(struct bmi_fs_handle *h, const struct bmi_error *err)
+static void complain_locked(struct bmi_fs_mount *mnt, const struct bmi_fs_node *node,
+			    const struct bmi_error *err)
 {
-	int r;
-
-	pthread_mutex_lock(&h->mnt->lock); /* names change with rename(2) */
-	r = bmi_fs_complain(h->mnt, h->node, err);
-	pthread_mutex_unlock(&h->mnt->lock);
-	return r;
+	pthread_mutex_lock(&mnt->lock); /* names change with rename(2) */
+	bmi_fs_complain(mnt, node, err);
+	pthread_mutex_unlock(&mnt->lock);
 }
 
 static bool is_removed(struct bmi_fs_handle *h)
@@ -91,7 +89,7 @@ int bmi_fs_writer_write(struct bmi_fs_handle *h, const char *bytes, size_t n, bo
 		} else if (r < 0) {
 			bmi_str_fini(&h->pending);
 			h->poison = r;
-			complain_locked(h, &err);
+			complain_locked(h->mnt, h->node, &err);
 		}
 	}
 	pthread_mutex_unlock(&h->write_lock);
@@ -100,9 +98,13 @@ int bmi_fs_writer_write(struct bmi_fs_handle *h, const char *bytes, size_t n, bo
 
 int bmi_fs_writer_commit(struct bmi_fs_handle *h, uint64_t *ret_move)
 {
-	const struct bmi_fs_kind *kind = h->node->kind;
+	struct bmi_fs_mount *mnt =
+		h->mnt; /* read here: the handle is not looked at once its lock is given up, */
+	struct bmi_fs_node *node =
+		h->node; /* so that its release, which takes the lock, comes after all of it */
 	struct bmi_error err = { 0 };
 	struct bmi_str text;
+	bool removed;
 	int r = 0;
 
 	*ret_move = 0;
@@ -117,14 +119,15 @@ int bmi_fs_writer_commit(struct bmi_fs_handle *h, uint64_t *ret_move)
 	}
 	text = h->pending;
 	h->pending = (struct bmi_str){ 0 };
+	removed = is_removed(h);
 	pthread_mutex_unlock(&h->write_lock);
 
-	if (text.n && is_removed(h))
+	if (text.n && removed)
 		r = bmi_fail(&err, -ENOENT, "the session was removed");
-	else if (text.n && kind->accept)
-		r = kind->accept(h->mnt, h->node, text.bytes, text.n, ret_move, &err);
+	else if (text.n && node->kind->accept)
+		r = node->kind->accept(mnt, node, text.bytes, text.n, ret_move, &err);
 	if (r < 0)
-		complain_locked(h, &err);
+		complain_locked(mnt, node, &err);
 	bmi_str_fini(&text);
 	return r;
 }
