@@ -17,26 +17,30 @@ static float dot(const float *q, const float *k, uint32_t n)
 	return bmi_lanes_sum(acc);
 }
 
-static float score(const struct bmi_attn *a, const float *q, const float *k)
+/* @distance: from the key to the query. */
+static float score(const struct bmi_attn *a, uint32_t head, const float *q, const float *k, uint32_t distance)
 {
 	const float s = a->scale * dot(q, k, a->head_dim);
 
+	if (a->slopes)
+		return s - a->slopes[head] * (float)distance;
 	return a->softcap != 0.0f ? a->softcap * tanhf(s / a->softcap) : s;
 }
 
 struct softmax {
 	float max, sum;
 	float *out; /* [head_dim] */
+	uint32_t head;
 };
 
-/* Slots [from, to) of one block; k and v are that block's keys and values of this head, widened. */
+/* Slots [from, to) of one block; k and v are that block's keys and values of this head, widened. @pos: from slot 0. */
 static void attend_block(const struct bmi_attn *a, const float *q, const float *k, const float *v,
-			 uint32_t from, uint32_t to, struct softmax *sm)
+			 uint32_t from, uint32_t to, uint32_t pos, struct softmax *sm)
 {
 	float s[BMI_KV_BLOCK], max = sm->max, lanes[BMI_LANES] = { 0 }, carry;
 
 	for (uint32_t i = from; i < to; i++) {
-		s[i] = score(a, q, k + (size_t)i * a->head_dim);
+		s[i] = score(a, sm->head, q, k + (size_t)i * a->head_dim, pos - i);
 		max = s[i] > max ? s[i] : max;
 	}
 	carry = expf(sm->max - max);
@@ -53,6 +57,18 @@ static void attend_block(const struct bmi_attn *a, const float *q, const float *
 	sm->max = max;
 }
 
+/* The key without a value: it takes its part of the softmax and gives nothing. */
+static void attend_sink(const struct bmi_attn *a, struct softmax *sm)
+{
+	const float sink = a->sinks[sm->head], max = sink > sm->max ? sink : sm->max;
+	const float carry = expf(sm->max - max);
+
+	for (uint32_t d = 0; d < a->head_dim; d++)
+		sm->out[d] *= carry;
+	sm->sum = sm->sum * carry + expf(sink - max);
+	sm->max = max;
+}
+
 /* All query heads of one token that read kv_head. */
 static void attend_token(const struct bmi_attn *a, uint32_t t, uint32_t kv_head, struct bmi_scratch *scratch)
 {
@@ -62,7 +78,7 @@ static void attend_token(const struct bmi_attn *a, uint32_t t, uint32_t kv_head,
 
 	for (uint32_t h = kv_head * group; h < (kv_head + 1) * group; h++) {
 		const size_t at = ((size_t)t * a->n_heads + h) * a->head_dim;
-		struct softmax sm = { -INFINITY, 0.0f, a->out + at };
+		struct softmax sm = { -INFINITY, 0.0f, a->out + at, h };
 
 		memset(sm.out, 0, a->head_dim * sizeof(*sm.out));
 		for (uint32_t b = first / BMI_KV_BLOCK; b <= pos / BMI_KV_BLOCK; b++) {
@@ -75,8 +91,10 @@ static void attend_token(const struct bmi_attn *a, uint32_t t, uint32_t kv_head,
 
 			bmi_widen_ref(scratch->attn.k + skip, k, a->kv_dtype, n, 1.0f);
 			bmi_widen_ref(scratch->attn.v + skip, v, a->kv_dtype, n, 1.0f);
-			attend_block(a, a->q + at, scratch->attn.k, scratch->attn.v, from, to, &sm);
+			attend_block(a, a->q + at, scratch->attn.k, scratch->attn.v, from, to, pos - p0, &sm);
 		}
+		if (a->sinks)
+			attend_sink(a, &sm);
 		for (uint32_t d = 0; d < a->head_dim; d++)
 			sm.out[d] /= sm.sum;
 	}

@@ -7,6 +7,7 @@
  * dot product, exp sums go to 16 lanes by slot, and V is added slot by slot. Tiles only interleave rows. A block that
  * a row does not see is not touched for it, and no slot it does not see is multiplied in.
  */
+#include "backend/cpu/kernels_ref.h"
 #include "backend/cpu/vec_math.h"
 
 #include <math.h>
@@ -279,6 +280,10 @@ void BMI_ISA(bmi_attend)(const struct bmi_attn *a, uint32_t tok0, uint32_t n_tok
 {
 	const uint32_t group = a->n_heads / a->n_kv_heads, n_rows = n_tok * group;
 
+	if (a->slopes || a->sinks) { /* few families: not worth tiles of their own */
+		bmi_attend_ref(a, tok0, n_tok, kv_head, scratch);
+		return;
+	}
 	for (uint32_t i = 0; i < n_rows; i += BMI_ATTN_ROWS) {
 		const uint32_t n = n_rows - i < BMI_ATTN_ROWS ? n_rows - i : BMI_ATTN_ROWS;
 		struct row rows[BMI_ATTN_ROWS];

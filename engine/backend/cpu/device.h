@@ -17,4 +17,13 @@ struct bmi_dev {
 
 extern const struct bmi_ops bmi_cpu_ops;
 
+/* Of that table, in ops_more.c: what only some families need. */
+int bmi_cpu_copy(struct bmi_dev *dev, float *y, size_t ldy, const float *x, size_t ldx, uint32_t n_rows,
+		 uint32_t dim);
+int bmi_cpu_scale(struct bmi_dev *dev, float *x, size_t n, float s);
+int bmi_cpu_matmul_turned(struct bmi_dev *dev, float *y, size_t ldy, const struct bmi_mat *w, const float *x,
+			  size_t ldx, uint32_t n_tok, bool more);
+int bmi_cpu_glu_pairs(struct bmi_dev *dev, float *y, size_t ldy, const float *x, size_t ldx, uint32_t n_tok,
+		      uint32_t dim, float limit, float alpha);
+
 #endif

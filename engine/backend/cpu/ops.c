@@ -381,4 +381,8 @@ const struct bmi_ops bmi_cpu_ops = {
 	.glu = op_glu,
 	.add = op_add,
 	.softcap = op_softcap,
+	.copy = bmi_cpu_copy,
+	.scale = bmi_cpu_scale,
+	.matmul_turned = bmi_cpu_matmul_turned,
+	.glu_pairs = bmi_cpu_glu_pairs,
 };
