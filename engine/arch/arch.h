@@ -12,7 +12,7 @@ const struct bmi_arch *bmi_arch_find_gguf(const char *gguf_arch);
 /** bmi_arch_get() - the i-th of the table, NULL past the end: for messages that list what is known. */
 const struct bmi_arch *bmi_arch_get(unsigned i);
 
-/** bmi_forward_decoder - decoders with RMS norms, RoPE and gated MLPs: llama, mistral, gemma3 (arch/decoder.c). */
+/** bmi_forward_decoder - every family here; cfg->form says how its layers are put together (arch/decoder.c). */
 extern const struct bmi_forward bmi_forward_decoder;
 
 /*
@@ -46,6 +46,17 @@ struct bmi_pass {
 	int (*vector)(struct bmi_pass *p, const char *param, const float **ret);
 	/* y[t] = embed_scale * row ids[t] of the embedding, rounded as the peer does */
 	int (*embed)(struct bmi_pass *p, float *y, size_t ldy);
+	/* as linear, of a weight that is stored [in][out] */
+	int (*linear_turned)(struct bmi_pass *p, const char *module, float *y, size_t ldy, const float *x,
+			     size_t ldx, uint32_t n);
+	/* as linear, without a bias, of one expert's matrix in a 3-D parameter; @turned: stored [in][out] */
+	int (*expert)(struct bmi_pass *p, const char *param, uint32_t expert, bool turned, float *y,
+		      size_t ldy, const float *x, size_t ldx, uint32_t n);
+	/* y[i] = row ids[i] of a 2-D parameter, as float32 */
+	int (*rows)(struct bmi_pass *p, const char *param, const uint32_t *ids, uint32_t n, float *y,
+		    size_t ldy);
+	/* n floats from the computing tier's memory to ours */
+	int (*fetch)(struct bmi_pass *p, float *dst, const float *src, size_t n);
 	struct bmi_error *err;
 };
 

@@ -6,10 +6,12 @@
 
 /* The rows of the table in arch.c, one file per family. */
 extern const struct bmi_arch bmi_arch_llama, bmi_arch_mistral, bmi_arch_gemma3_text;
-/* Only planned so far: no forward. */
 extern const struct bmi_arch bmi_arch_qwen2, bmi_arch_qwen3, bmi_arch_gemma, bmi_arch_gemma2, bmi_arch_phi3;
-extern const struct bmi_arch bmi_arch_mixtral, bmi_arch_qwen2_moe;
 extern const struct bmi_arch bmi_arch_gpt2, bmi_arch_gpt_neox, bmi_arch_opt, bmi_arch_falcon, bmi_arch_bloom;
+extern const struct bmi_arch bmi_arch_granite, bmi_arch_smollm3, bmi_arch_olmo2, bmi_arch_stablelm;
+extern const struct bmi_arch bmi_arch_starcoder2, bmi_arch_cohere, bmi_arch_phi, bmi_arch_gptj;
+/* Only planned so far: no forward. */
+extern const struct bmi_arch bmi_arch_mixtral, bmi_arch_qwen2_moe;
 
 /*
  * What tells the llama-like trees apart: model.{embed_tokens, layers.N.{self_attn, mlp, norms}, norm, rotary_emb}, lm_head.
@@ -17,9 +19,16 @@ extern const struct bmi_arch bmi_arch_gpt2, bmi_arch_gpt_neox, bmi_arch_opt, bmi
 struct bmi_llamalike {
 	const char *layer_class;
 	bool qkv_bias, o_bias, mlp_bias;
-	bool qk_norm;     /* q_norm and k_norm [head_dim] after o_proj */
-	bool sandwich;    /* pre_ and post_feedforward_layernorm besides the usual two */
-	bool embed_scale; /* the embedding has a scalar buffer of that name */
+	bool qk_norm;       /* q_norm and k_norm [head_dim] after o_proj */
+	bool qk_norm_whole; /* likewise, over all heads at once */
+	bool sandwich;      /* pre_ and post_feedforward_layernorm besides the usual two */
+	bool post_norms;    /* post_attention_ and post_feedforward_layernorm only */
+	bool one_norm;      /* input_layernorm only */
+	bool norm_bias;
+	bool sinks;            /* a vector [n_heads] of that name is self_attn's own */
+	bool embed_scale;      /* the embedding has a scalar buffer of that name */
+	const char *layer_end; /* an empty module at the end of each layer, or NULL */
+	void (*attention)(const struct bmi_config *c, struct bmi_skel_builder *b); /* NULL: q, k, v, o */
 	void (*mlp)(const struct bmi_config *c, struct bmi_skel_builder *b,
 		    uint32_t layer); /* NULL: the gated MLP */
 };

@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * BLOOM, for planning. Positions are ALiBi's: no table, no limit of its own.
+ * BLOOM: LayerNorm, also on the embedding. Positions are ALiBi's: no table, no limit of its own.
  */
 #include "arch/arch_priv.h"
+#include "arch/form.h"
 
+#include "model/keys.h"
+
+#include <errno.h>
+#include <math.h>
 #include <stdio.h>
 
 /* Published checkpoints are of the bare model. */
@@ -14,6 +19,68 @@ static const char *const prefixes[][2] = {
 	{ "ln_f.", "transformer.ln_f." },
 	{ NULL, NULL },
 };
+
+static const char *const exec_layer[] = {
+	"input_layernorm.weight",
+	"input_layernorm.bias",
+	"self_attention.query_key_value.weight",
+	"self_attention.query_key_value.bias",
+	"self_attention.dense.weight",
+	"self_attention.dense.bias",
+	"post_attention_layernorm.weight",
+	"post_attention_layernorm.bias",
+	"mlp.dense_h_to_4h.weight",
+	"mlp.dense_h_to_4h.bias",
+	"mlp.dense_4h_to_h.weight",
+	"mlp.dense_4h_to_h.bias",
+	NULL,
+};
+
+static const char *const embed_exec[] = { "transformer.word_embeddings_layernorm", NULL };
+
+static const struct bmi_form form = {
+	.layer_norm = true,
+	.attn_norm = "input_layernorm",
+	.mlp_norm = "post_attention_layernorm",
+	.qkv = "self_attention.query_key_value",
+	.qkv_rows = BMI_QKV_GROUPS,
+	.o = "self_attention.dense",
+	.up = "mlp.dense_h_to_4h",
+	.down = "mlp.dense_4h_to_h",
+	.embed_norm = "transformer.word_embeddings_layernorm",
+};
+
+/* Powers of 2^(-8/n) for n heads; heads above a power of two take the odd powers of the next one's base. */
+static void fill_slopes(float *slopes, uint32_t n_heads)
+{
+	uint32_t n = 1;
+
+	while (2 * n <= n_heads)
+		n *= 2;
+	for (uint32_t h = 0; h < n_heads; h++) {
+		const uint32_t of = h < n ? n : 2 * n, power = h < n ? h + 1 : 2 * (h - n) + 1;
+
+		slopes[h] = powf((float)exp2(-exp2(3 - log2(of))), (float)power);
+	}
+}
+
+static int configure(const struct bmi_json *json, struct bmi_config *c, struct bmi_error *err)
+{
+	bool odd;
+	int r = bmi_key_bool(json, "apply_residual_connection_post_layernorm", false, &odd, err);
+
+	if (r < 0)
+		return r;
+	if (odd)
+		c->cannot_run = "'apply_residual_connection_post_layernorm' true";
+	c->n_kv_heads = c->n_heads;
+	c->alibi = bmi_arena_array(c->arena, c->n_heads, sizeof(float));
+	if (!c->alibi)
+		return bmi_fail(err, -ENOMEM, "config of %u heads", c->n_heads);
+	fill_slopes(c->alibi, c->n_heads);
+	bmi_form_set(c, &form);
+	return 0;
+}
 
 static void build_layer(const struct bmi_config *c, struct bmi_skel_builder *b, uint32_t layer)
 {
@@ -72,11 +139,15 @@ static const struct bmi_arch_keys keys = {
 const struct bmi_arch bmi_arch_bloom = {
 	.model_type = "bloom",
 	.class_name = "BloomForCausalLM",
+	.configure = configure,
 	.build = build,
+	.exec_layer = exec_layer,
+	.embed_exec = embed_exec,
 	.layers_path = "transformer.h",
 	.embed_name = "transformer.word_embeddings",
 	.final_norm_name = "transformer.ln_f",
 	.head_name = "lm_head",
+	.forward = &bmi_forward_decoder,
 	.keys = &keys,
 	.name_prefixes = prefixes,
 };

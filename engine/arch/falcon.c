@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Falcon, for planning: three shapes of attention and of norms, told apart by flags.
+ * Falcon: three shapes of attention and of norms, told apart by flags.
  */
 #include "arch/arch_priv.h"
+#include "arch/form.h"
 
 #include "model/keys.h"
 
@@ -14,9 +15,51 @@ struct falcon {
 	bool two_norms; /* one for attention, one for the MLP beside it */
 };
 
+static const char *const exec_layer[] = {
+	"input_layernorm.weight",
+	"input_layernorm.bias",
+	"ln_attn.weight",
+	"ln_attn.bias",
+	"self_attention.query_key_value.weight",
+	"self_attention.query_key_value.bias",
+	"self_attention.dense.weight",
+	"self_attention.dense.bias",
+	"post_attention_layernorm.weight",
+	"post_attention_layernorm.bias",
+	"ln_mlp.weight",
+	"ln_mlp.bias",
+	"mlp.dense_h_to_4h.weight",
+	"mlp.dense_h_to_4h.bias",
+	"mlp.dense_4h_to_h.weight",
+	"mlp.dense_4h_to_h.bias",
+	NULL,
+};
+
+#define PARTS                                                                                     \
+	.layer_norm = true, .qkv = "self_attention.query_key_value", .o = "self_attention.dense", \
+	.up = "mlp.dense_h_to_4h", .down = "mlp.dense_4h_to_h"
+
+enum { SERIAL, SHARED_NORM, TWO_NORMS };
+
+/* [how the blocks stand][are q, k and v grouped by KV head] */
+static const struct bmi_form forms[][2] = {
+	[SERIAL] = { { PARTS, .qkv_rows = BMI_QKV_BLOCKS, .attn_norm = "input_layernorm",
+		       .mlp_norm = "post_attention_layernorm" },
+		     { PARTS, .qkv_rows = BMI_QKV_GROUPS, .attn_norm = "input_layernorm",
+		       .mlp_norm = "post_attention_layernorm" } },
+	[SHARED_NORM] = { { PARTS, .qkv_rows = BMI_QKV_BLOCKS, .parallel = true, .attn_norm = "input_layernorm" },
+			  { PARTS, .qkv_rows = BMI_QKV_GROUPS, .parallel = true,
+			    .attn_norm = "input_layernorm" } },
+	[TWO_NORMS] = { { PARTS, .qkv_rows = BMI_QKV_BLOCKS, .parallel = true, .attn_norm = "ln_attn",
+			  .mlp_norm = "ln_mlp" },
+			{ PARTS, .qkv_rows = BMI_QKV_GROUPS, .parallel = true, .attn_norm = "ln_attn",
+			  .mlp_norm = "ln_mlp" } },
+};
+
 static int configure(const struct bmi_json *json, struct bmi_config *c, struct bmi_error *err)
 {
 	struct falcon *f = bmi_arena_alloc(c->arena, sizeof(*f));
+	bool alibi = false;
 	uint32_t n_norms;
 	int r;
 
@@ -28,9 +71,18 @@ static int configure(const struct bmi_json *json, struct bmi_config *c, struct b
 	r = r ? r : bmi_key_bool(json, "parallel_attn", true, &f->parallel, err);
 	r = r ? r : bmi_key_bool(json, "bias", false, &f->bias, err);
 	r = r ? r : bmi_key_u32(json, "num_ln_in_parallel_attn", f->new_arch ? 2 : 1, 1, 2, &n_norms, err);
-	if (r == 0)
-		f->two_norms = f->parallel && n_norms == 2;
-	return r;
+	r = r ? r : bmi_key_bool(json, "alibi", false, &alibi, err);
+	if (r < 0)
+		return r;
+	f->two_norms = f->parallel && n_norms == 2;
+	if (alibi)
+		c->cannot_run = "'alibi' true";
+	if (!f->new_arch)
+		c->n_kv_heads = f->multi_query ? 1 : c->n_heads;
+	bmi_form_set(c, &forms[!f->parallel   ? SERIAL
+			       : f->two_norms ? TWO_NORMS
+					      : SHARED_NORM][f->new_arch || !f->multi_query]);
+	return 0;
 }
 
 static uint64_t qkv_rows(const struct bmi_config *c)
@@ -110,10 +162,12 @@ const struct bmi_arch bmi_arch_falcon = {
 	.class_name = "FalconForCausalLM",
 	.configure = configure,
 	.build = build,
+	.exec_layer = exec_layer,
 	.layers_path = "transformer.h",
 	.embed_name = "transformer.word_embeddings",
 	.final_norm_name = "transformer.ln_f",
 	.head_name = "lm_head",
 	.ignored = bmi_llamalike_ignored,
+	.forward = &bmi_forward_decoder,
 	.keys = &keys,
 };

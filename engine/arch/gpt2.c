@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * GPT-2, for planning. Its matrices are stored [in][out] (Conv1D), so shapes are turned around here.
+ * GPT-2. Its matrices are stored [in][out] (Conv1D): shapes are turned around here, and products with them.
  */
 #include "arch/arch_priv.h"
+#include "arch/form.h"
 
 #include "model/keys.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 static const char *const ignored[] = { "*.attn.bias", "*.attn.masked_bias", NULL }; /* causal masks */
@@ -19,9 +21,50 @@ static const char *const prefixes[][2] = {
 	{ NULL, NULL },
 };
 
+static const char *const exec_layer[] = {
+	"ln_1.weight",
+	"ln_1.bias",
+	"attn.c_attn.weight",
+	"attn.c_attn.bias",
+	"attn.c_proj.weight",
+	"attn.c_proj.bias",
+	"ln_2.weight",
+	"ln_2.bias",
+	"mlp.c_fc.weight",
+	"mlp.c_fc.bias",
+	"mlp.c_proj.weight",
+	"mlp.c_proj.bias",
+	NULL,
+};
+
+static const char *const gathered[] = { "transformer.wpe.weight", NULL };
+static const char *const embed_exec[] = { "transformer.wpe", NULL };
+
+static const struct bmi_form form = {
+	.layer_norm = true,
+	.turned = true,
+	.attn_norm = "ln_1",
+	.mlp_norm = "ln_2",
+	.qkv = "attn.c_attn",
+	.qkv_rows = BMI_QKV_BLOCKS,
+	.o = "attn.c_proj",
+	.up = "mlp.c_fc",
+	.down = "mlp.c_proj",
+	.positions = "transformer.wpe",
+};
+
 static int configure(const struct bmi_json *json, struct bmi_config *c, struct bmi_error *err)
 {
-	return bmi_key_refuse_true(json, "add_cross_attention", err);
+	bool scaled;
+	int r = bmi_key_refuse_true(json, "add_cross_attention", err);
+
+	r = r ? r : bmi_key_refuse_true(json, "scale_attn_by_inverse_layer_idx", err);
+	r = r ? r : bmi_key_bool(json, "scale_attn_weights", true, &scaled, err);
+	if (r == 0 && !scaled)
+		r = bmi_fail(err, -EOPNOTSUPP, "config.json: 'scale_attn_weights' false is not supported");
+	c->n_kv_heads = c->n_heads;
+	bmi_form_set(c, &form);
+	return r;
 }
 
 static void conv1d(struct bmi_skel_builder *b, const char *leaf, uint64_t in, uint64_t out)
@@ -96,11 +139,15 @@ const struct bmi_arch bmi_arch_gpt2 = {
 	.class_name = "GPT2LMHeadModel",
 	.configure = configure,
 	.build = build,
+	.exec_layer = exec_layer,
+	.embed_exec = embed_exec,
+	.gathered = gathered,
 	.layers_path = "transformer.h",
 	.embed_name = "transformer.wte",
 	.final_norm_name = "transformer.ln_f",
 	.head_name = "lm_head",
 	.ignored = ignored,
+	.forward = &bmi_forward_decoder,
 	.keys = &keys,
 	.name_prefixes = prefixes,
 };

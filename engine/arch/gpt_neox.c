@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * GPT-NeoX (Pythia), for planning.
+ * GPT-NeoX (Pythia): LayerNorm, q, k and v of each head in one matrix, attention and MLP side by side unless told not to.
  */
 #include "arch/arch_priv.h"
+#include "arch/form.h"
 
 #include "model/keys.h"
 
@@ -14,9 +15,38 @@ static const char *const ignored[] = { "*.attention.bias", "*.attention.masked_b
 /* The head's name in checkpoints. */
 static const char *const prefixes[][2] = { { "embed_out.", "lm_head." }, { NULL, NULL } };
 
+static const char *const exec_layer[] = {
+	"input_layernorm.weight",
+	"input_layernorm.bias",
+	"attention.query_key_value.weight",
+	"attention.query_key_value.bias",
+	"attention.dense.weight",
+	"attention.dense.bias",
+	"post_attention_layernorm.weight",
+	"post_attention_layernorm.bias",
+	"mlp.dense_h_to_4h.weight",
+	"mlp.dense_h_to_4h.bias",
+	"mlp.dense_4h_to_h.weight",
+	"mlp.dense_4h_to_h.bias",
+	NULL,
+};
+
+#define PARTS                                                                                       \
+	.layer_norm = true, .attn_norm = "input_layernorm", .mlp_norm = "post_attention_layernorm", \
+	.qkv = "attention.query_key_value", .qkv_rows = BMI_QKV_GROUPS, .o = "attention.dense",     \
+	.up = "mlp.dense_h_to_4h", .down = "mlp.dense_4h_to_h"
+
+static const struct bmi_form serial = { PARTS }, parallel = { PARTS, .parallel = true };
+
 static int configure(const struct bmi_json *json, struct bmi_config *c, struct bmi_error *err)
 {
-	return bmi_key_bool(json, "attention_bias", true, &c->attention_bias, err);
+	bool is_parallel = true;
+	int r = bmi_key_bool(json, "attention_bias", true, &c->attention_bias, err);
+
+	r = r ? r : bmi_key_bool(json, "use_parallel_residual", true, &is_parallel, err);
+	c->n_kv_heads = c->n_heads;
+	bmi_form_set(c, is_parallel ? &parallel : &serial);
+	return r;
 }
 
 static void build_layer(const struct bmi_config *c, struct bmi_skel_builder *b, uint32_t layer)
@@ -78,11 +108,13 @@ const struct bmi_arch bmi_arch_gpt_neox = {
 	.class_name = "GPTNeoXForCausalLM",
 	.configure = configure,
 	.build = build,
+	.exec_layer = exec_layer,
 	.layers_path = "gpt_neox.layers",
 	.embed_name = "gpt_neox.embed_in",
 	.final_norm_name = "gpt_neox.final_layer_norm",
 	.head_name = "lm_head",
 	.ignored = ignored,
+	.forward = &bmi_forward_decoder,
 	.keys = &keys,
 	.name_prefixes = prefixes,
 };

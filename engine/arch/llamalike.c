@@ -9,6 +9,7 @@
 
 const char *const bmi_llamalike_exec[] = {
 	"input_layernorm.weight",
+	"input_layernorm.bias",
 	"self_attn.q_proj.weight",
 	"self_attn.q_proj.bias",
 	"self_attn.k_proj.weight",
@@ -17,9 +18,11 @@ const char *const bmi_llamalike_exec[] = {
 	"self_attn.v_proj.bias",
 	"self_attn.q_norm.weight",
 	"self_attn.k_norm.weight",
+	"self_attn.sinks",
 	"self_attn.o_proj.weight",
 	"self_attn.o_proj.bias",
 	"post_attention_layernorm.weight", /* before the MLP, or on what attention gave: the same place in time */
+	"post_attention_layernorm.bias",
 	"pre_feedforward_layernorm.weight",
 	"mlp.gate_proj.weight",
 	"mlp.gate_proj.bias",
@@ -81,6 +84,8 @@ static void build_attention(const struct bmi_config *c, struct bmi_skel_builder 
 		       kv_dim = (uint64_t)c->n_kv_heads * c->head_dim;
 
 	bmi_skel_begin(b, "self_attn", "", false);
+	if (kind->sinks)
+		bmi_skel_param(b, "sinks", 1, (uint64_t)c->n_heads);
 	bmi_skel_linear(b, "q_proj", q_dim, dim, kind->qkv_bias);
 	bmi_skel_linear(b, "k_proj", kv_dim, dim, kind->qkv_bias);
 	bmi_skel_linear(b, "v_proj", kv_dim, dim, kind->qkv_bias);
@@ -88,6 +93,10 @@ static void build_attention(const struct bmi_config *c, struct bmi_skel_builder 
 	if (kind->qk_norm) {
 		bmi_skel_norm(b, "q_norm", c->head_dim, false);
 		bmi_skel_norm(b, "k_norm", c->head_dim, false);
+	}
+	if (kind->qk_norm_whole) {
+		bmi_skel_norm(b, "q_norm", q_dim, false);
+		bmi_skel_norm(b, "k_norm", kv_dim, false);
 	}
 	bmi_skel_end(b);
 }
@@ -109,17 +118,24 @@ static void build_layer(const struct bmi_config *c, struct bmi_skel_builder *b,
 
 	snprintf(leaf, sizeof(leaf), "%u", layer);
 	bmi_skel_begin(b, leaf, kind->layer_class, /* no_split= */ true);
-	build_attention(c, b, kind);
+	if (kind->attention)
+		kind->attention(c, b);
+	else
+		build_attention(c, b, kind);
 	if (kind->mlp)
 		kind->mlp(c, b, layer);
 	else
 		build_mlp(c, b, kind);
-	bmi_skel_norm(b, "input_layernorm", c->hidden_size, false);
-	bmi_skel_norm(b, "post_attention_layernorm", c->hidden_size, false);
-	if (kind->sandwich) {
-		bmi_skel_norm(b, "pre_feedforward_layernorm", c->hidden_size, false);
-		bmi_skel_norm(b, "post_feedforward_layernorm", c->hidden_size, false);
-	}
+	if (!kind->post_norms)
+		bmi_skel_norm(b, "input_layernorm", c->hidden_size, kind->norm_bias);
+	if (!kind->one_norm)
+		bmi_skel_norm(b, "post_attention_layernorm", c->hidden_size, kind->norm_bias);
+	if (kind->sandwich)
+		bmi_skel_norm(b, "pre_feedforward_layernorm", c->hidden_size, kind->norm_bias);
+	if (kind->sandwich || kind->post_norms)
+		bmi_skel_norm(b, "post_feedforward_layernorm", c->hidden_size, kind->norm_bias);
+	if (kind->layer_end)
+		bmi_skel_empty(b, kind->layer_end);
 	bmi_skel_end(b);
 }
 
@@ -136,7 +152,7 @@ void bmi_llamalike_build(const struct bmi_config *c, struct bmi_skel_builder *b,
 	for (uint32_t l = 0; l < c->n_layers; l++)
 		build_layer(c, b, kind, l);
 	bmi_skel_end(b);
-	bmi_skel_norm(b, "norm", c->hidden_size, false);
+	bmi_skel_norm(b, "norm", c->hidden_size, kind->norm_bias);
 	bmi_arch_build_rotary(c, b);
 	bmi_skel_end(b);
 	bmi_arch_build_head(c, b, c->hidden_size);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * OPT, for planning. Its final norm stands before the layers, and not in every size; the smallest widths are projected.
+ * OPT: LayerNorm, a table of positions, a plain MLP. Its final norm stands before the layers, and not in every size; the smallest widths are projected.
  */
 #include "arch/arch_priv.h"
+#include "arch/form.h"
 
 #include "model/keys.h"
 
@@ -17,6 +18,43 @@ struct opt {
 };
 
 static const char *const prefixes[][2] = { { "decoder.", "model.decoder." }, { NULL, NULL } };
+
+static const char *const exec_layer[] = {
+	"self_attn_layer_norm.weight",
+	"self_attn_layer_norm.bias",
+	"self_attn.q_proj.weight",
+	"self_attn.q_proj.bias",
+	"self_attn.k_proj.weight",
+	"self_attn.k_proj.bias",
+	"self_attn.v_proj.weight",
+	"self_attn.v_proj.bias",
+	"self_attn.out_proj.weight",
+	"self_attn.out_proj.bias",
+	"final_layer_norm.weight",
+	"final_layer_norm.bias",
+	"fc1.weight",
+	"fc1.bias",
+	"fc2.weight",
+	"fc2.bias",
+	NULL,
+};
+
+static const char *const gathered[] = { "model.decoder.embed_positions.weight", NULL };
+static const char *const embed_exec[] = { "model.decoder.embed_positions", "model.decoder.project_in", NULL };
+
+static const struct bmi_form form = {
+	.layer_norm = true,
+	.attn_norm = "self_attn_layer_norm",
+	.mlp_norm = "final_layer_norm",
+	.q = "self_attn.q_proj",
+	.k = "self_attn.k_proj",
+	.v = "self_attn.v_proj",
+	.o = "self_attn.out_proj",
+	.up = "fc1",
+	.down = "fc2",
+	.positions = "model.decoder.embed_positions",
+	.position_offset = POSITION_OFFSET,
+};
 
 static int configure(const struct bmi_json *json, struct bmi_config *c, struct bmi_error *err)
 {
@@ -34,6 +72,14 @@ static int configure(const struct bmi_json *json, struct bmi_config *c, struct b
 	r = r ? r : bmi_key_bool(json, "_remove_final_layer_norm", false, &removed, err);
 	if (r == 0)
 		opt->final_norm = before && !removed;
+	if (r == 0 && !before)
+		c->cannot_run = "'do_layer_norm_before' false";
+	if (r == 0 && opt->embed_dim != c->hidden_size)
+		c->cannot_run = "a 'word_embed_proj_dim' other than 'hidden_size'";
+	if (r == 0 && !opt->affine)
+		c->cannot_run = "'layer_norm_elementwise_affine' false";
+	c->n_kv_heads = c->n_heads;
+	bmi_form_set(c, &form);
 	return r;
 }
 
@@ -110,10 +156,14 @@ const struct bmi_arch bmi_arch_opt = {
 	.class_name = "OPTForCausalLM",
 	.configure = configure,
 	.build = build,
+	.exec_layer = exec_layer,
+	.embed_exec = embed_exec,
+	.gathered = gathered,
 	.layers_path = "model.decoder.layers",
 	.embed_name = "model.decoder.embed_tokens",
 	.final_norm_name = "model.decoder.final_layer_norm",
 	.head_name = "lm_head",
+	.forward = &bmi_forward_decoder,
 	.keys = &keys,
 	.name_prefixes = prefixes,
 };

@@ -1,12 +1,50 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Phi 3, for planning: a llama-like decoder with q, k, v and gate, up each in one matrix.
+ * Phi 3: a llama-like decoder with q, k, v and gate, up each in one matrix.
  */
 #include "arch/arch_priv.h"
+#include "arch/form.h"
 
 #include "model/keys.h"
 
 #include <stdio.h>
+
+static const char *const exec_layer[] = {
+	"input_layernorm.weight",
+	"self_attn.qkv_proj.weight",
+	"self_attn.o_proj.weight",
+	"post_attention_layernorm.weight",
+	"mlp.gate_up_proj.weight",
+	"mlp.down_proj.weight",
+	NULL,
+};
+
+static const struct bmi_form form = {
+	.attn_norm = "input_layernorm",
+	.mlp_norm = "post_attention_layernorm",
+	.qkv = "self_attn.qkv_proj",
+	.qkv_rows = BMI_QKV_BLOCKS,
+	.o = "self_attn.o_proj",
+	.gate_up = "mlp.gate_up_proj",
+	.down = "mlp.down_proj",
+};
+
+/* Frequencies that depend on how long the sequence becomes: a table per length, and so a cache that is never right. */
+static bool is_longrope(const struct bmi_json *json)
+{
+	static const char *const places[] = { "rope_parameters", "rope_scaling" };
+	static const char *const keys[] = { "rope_type", "type" };
+	static const char *const words[] = { "longrope", "su" };
+
+	for (size_t i = 0; i < 8; i++) {
+		const struct bmi_json *o = bmi_key_get(json, places[i / 4]);
+		const struct bmi_json *v = bmi_key_get(o, keys[i / 2 % 2]);
+
+		if (v && bmi_json_eq(v, words[i % 2]))
+			return true;
+	}
+	return false;
+}
 
 static int configure(const struct bmi_json *json, struct bmi_config *c, struct bmi_error *err)
 {
@@ -14,6 +52,9 @@ static int configure(const struct bmi_json *json, struct bmi_config *c, struct b
 
 	for (uint32_t l = 0; r == 0 && l < c->n_layers; l++)
 		c->layer_is_sliding[l] = c->sliding_window > 0;
+	if (is_longrope(json))
+		c->cannot_run = "RoPE type 'longrope'";
+	bmi_form_set(c, &form);
 	return r;
 }
 
@@ -74,10 +115,12 @@ const struct bmi_arch bmi_arch_phi3 = {
 	.class_name = "Phi3ForCausalLM",
 	.configure = configure,
 	.build = build,
+	.exec_layer = exec_layer,
 	.layers_path = "model.layers",
 	.embed_name = "model.embed_tokens",
 	.final_norm_name = "model.norm",
 	.head_name = "lm_head",
 	.ignored = bmi_llamalike_ignored,
+	.forward = &bmi_forward_decoder,
 	.keys = &keys,
 };

@@ -51,6 +51,16 @@ struct bmi_config {
 	bool has_dtype;                                 /* config.json names one */
 	enum bmi_dtype dtype;
 	const struct bmi_arch *arch; /* found by model_type */
+	/* ---- where a family is not as llama; 0 or NULL: as llama ---- */
+	float embed_factor;    /* the embedding is multiplied by this too, not rounded; 0: not */
+	float residual_factor; /* what a block gives, before it joins the stream; 0: 1 */
+	float logit_factor;    /* of the logits; 0: 1 */
+	uint32_t rope_dim; /* elements of a head that turn, set by the configure hook; 0: head_dim * rope_partial */
+	bool *layer_has_no_rope; /* [n_layers]; NULL: all turn */
+	float *alibi;            /* [n_heads] slopes; NULL: none */
+	uint32_t scratch_floats; /* a row of the forward's working memory has, above those of a llama-like layer */
+	const struct bmi_form *form; /* how a layer is put together (arch/form.h); NULL: as llama */
+	const char *cannot_run; /* the key and value for which it can be placed but not run; NULL: it runs */
 	void *ext; /* the family's own numbers, made by its configure hook; NULL when it has none */
 	const struct bmi_json *json; /* the (text) config object, lent by its document: for arch hooks and size questions */
 };

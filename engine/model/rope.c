@@ -208,7 +208,7 @@ static int by_type(const struct rope_keys *k, const struct bmi_config *c, double
 		return llama3(k, c, rope->inv_freq, rope->n_rot / 2, err);
 	if (bmi_json_eq(type, "yarn"))
 		return yarn(k, c, theta, rope, err);
-	if (!c->arch->forward)
+	if (!c->arch->forward || c->cannot_run)
 		return 0; /* only planned: frequencies change no size */
 	return bmi_fail(err, -EOPNOTSUPP,
 			"config.json: RoPE type '%.*s' is not supported (supported: default, linear, llama3, "
@@ -238,7 +238,7 @@ static int read_set(const struct bmi_json *json, const struct rope_keys *k, stru
 				"config.json: 'partial_rotary_factor' %g is not supported for %s", partial,
 				c->model_type);
 
-	rope->n_rot = (uint32_t)(c->head_dim * partial);
+	rope->n_rot = c->rope_dim ? c->rope_dim : (uint32_t)(c->head_dim * partial);
 	rope->attention_factor = 1;
 	if (rope->n_rot % 2 || rope->n_rot == 0)
 		return bmi_fail(

@@ -160,6 +160,8 @@ int bmi_skel_make_exec(struct bmi_skel *skel, struct bmi_error *err)
 	}
 
 	exec_module(skel, arch->embed_name);
+	for (const char *const *m = arch->embed_exec; m && *m; m++)
+		exec_module(skel, *m);
 	for (uint32_t l = 0; l < skel->cfg->n_layers && r == 0; l++)
 		r = exec_layer(skel, arch, l, err);
 	if (r == 0) {

@@ -106,6 +106,16 @@ struct bmi_arch_keys {
 };
 
 /*
+ * A tensor that a checkpoint holds in pieces, one for each expert and half of a fused matrix, or under another name.
+ * "%u" in both names is the layer, "%e" in the stored one the expert; n_parts pieces of each expert lie one after the
+ * other in the fused tensor, this is the part-th of them. n_parts 0: the same tensor, only called otherwise.
+ */
+struct bmi_arch_part {
+	const char *stored, *name;
+	uint8_t part, n_parts;
+};
+
+/*
  * An architecture, as data plus two hooks. The table is in arch/arch.c.
  */
 struct bmi_forward; /* arch/arch.h: what computes it; NULL while only planning is possible */
@@ -132,6 +142,10 @@ struct bmi_arch {
 	 * anything else (also before `ignored`); the first pair that fits is taken, once. Ends with {NULL, NULL}; may be NULL.
 	 */
 	const char *const (*name_prefixes)[2];
+	const struct bmi_arch_part *parts; /* ends with {NULL}; may be NULL. Looked at after name_prefixes. */
+	/* fnmatch(3) patterns of matrices of which only single rows are read, as of the embedding; NULL-terminated; may be NULL */
+	const char *const *gathered;
+	const char *const *embed_exec; /* full names of modules read after the embedding; NULL-terminated; may be NULL */
 };
 
 /**

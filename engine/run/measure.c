@@ -9,13 +9,22 @@
 /* Where the parameters lie, one extent each. The caller frees *ret. */
 static int list_extents(const struct bmi_engine *eng, struct bmi_extent **ret, size_t *ret_n)
 {
-	*ret = calloc(eng->skel->n_tensors, sizeof(**ret));
+	size_t n = 0;
+
+	for (uint32_t i = 0; i < eng->skel->n_tensors; i++)
+		n += eng->source[i] && eng->source[i]->parts ? eng->source[i]->n_parts : 1;
+	*ret = calloc(n, sizeof(**ret));
 	if (!*ret)
 		return -ENOMEM;
 	*ret_n = 0;
-	for (uint32_t i = 0; i < eng->skel->n_tensors; i++)
-		if (eng->source[i] && eng->skel->tensors[i].tied_to == BMI_NONE)
-			(*ret)[(*ret_n)++] = eng->source[i]->extent;
+	for (uint32_t i = 0; i < eng->skel->n_tensors; i++) {
+		const struct bmi_ckpt_tensor *t = eng->source[i];
+
+		if (!t || eng->skel->tensors[i].tied_to != BMI_NONE)
+			continue;
+		for (uint32_t k = 0; k < (t->parts ? t->n_parts : 1); k++)
+			(*ret)[(*ret_n)++] = t->parts ? t->parts[k] : t->extent;
+	}
 	return 0;
 }
 

@@ -17,7 +17,7 @@
 #include <string.h>
 
 enum { N_SLOTS = 16, SLOT_H = N_SLOTS, SLOT_ROWS, N_BUFS };
-enum { MAX_NAMES = 64 }; /* different names one family's forward asks for: about 20 */
+enum { MAX_NAMES = 64 }; /* different names one family's forward asks for: about 30 */
 
 /* Which tensors a name of the forward means in each layer; BMI_NONE where there is none. */
 struct name {
@@ -149,31 +149,97 @@ static int pass_vector(struct bmi_pass *p, const char *param, const float **ret)
 	return r ? r : bmi_residency_vector(w->run->opt.residency, weight, ret, p->err);
 }
 
-static int pass_linear(struct bmi_pass *p, const char *module, float *y, size_t ldy, const float *x,
-		       size_t ldx, uint32_t n)
+/* What is multiplied: y [n][ldy], x [n][ldx]. */
+struct product {
+	float *y;
+	size_t ldy;
+	const float *x;
+	size_t ldx;
+	uint32_t n;
+};
+
+/* With rows [first, end) of a weight (end 0: all); turned: they are the inputs, not the outputs. */
+static int multiply(struct bmi_pass *p, uint32_t weight, uint32_t first, uint32_t end, bool turned,
+		    const struct product *m)
 {
-	struct walk *w = to_walk(p);
-	struct bmi_residency *res = w->run->opt.residency;
-	struct bmi_rows rows = { 0 };
-	uint32_t weight, bias = BMI_NONE, n_rows = 0;
+	struct bmi_rows rows = { .first = first, .end = end };
+	int r;
+
+	while ((r = bmi_residency_next_rows(to_walk(p)->run->opt.residency, weight, &rows, p->err)) > 0) {
+		const uint32_t at = rows.row0 - first;
+
+		if (turned)
+			r = p->ops->matmul_turned(p->dev, m->y, m->ldy, &rows.mat, m->x + at, m->ldx, m->n,
+						  at > 0);
+		else
+			r = p->ops->matmul(p->dev, m->y + at, m->ldy, &rows.mat, m->x, m->ldx, m->n);
+		if (r < 0)
+			return bmi_fail_errno(p->err, r, "operation matmul of %s on %u rows",
+					      p->skel->tensors[weight].name, m->n);
+	}
+	return r;
+}
+
+static int multiply_module(struct bmi_pass *p, const char *module, bool turned, const struct product *m)
+{
+	uint32_t weight, bias = BMI_NONE;
 	const float *b;
-	int r = get_tensor(w, module, /* is_module= */ true, &weight, &bias);
+	int r = get_tensor(to_walk(p), module, /* is_module= */ true, &weight, &bias);
 
 	if (r)
 		return r;
-	while ((r = bmi_residency_next_rows(res, weight, &rows, p->err)) > 0) {
-		r = p->ops->matmul(p->dev, y + rows.row0, ldy, &rows.mat, x, ldx, n);
-		if (r < 0)
-			return bmi_fail_errno(p->err, r, "operation matmul of %s on %u rows", module, n);
-		n_rows = rows.row0 + rows.mat.n_rows;
-	}
+	r = multiply(p, weight, 0, 0, turned, m);
 	if (r < 0 || bias == BMI_NONE)
 		return r;
-	r = bmi_residency_vector(res, bias, &b, p->err);
+	r = bmi_residency_vector(to_walk(p)->run->opt.residency, bias, &b, p->err);
 	if (r < 0)
 		return r;
-	r = p->ops->add_bias(p->dev, y, ldy, b, n, n_rows);
+	r = p->ops->add_bias(p->dev, m->y, m->ldy, b, m->n, (uint32_t)p->skel->tensors[bias].n_elements);
 	return r < 0 ? bmi_fail_errno(p->err, r, "operation add_bias of %s", module) : 0;
+}
+
+static int pass_linear(struct bmi_pass *p, const char *module, float *y, size_t ldy, const float *x,
+		       size_t ldx, uint32_t n)
+{
+	return multiply_module(p, module, /* turned= */ false, &(struct product){ y, ldy, x, ldx, n });
+}
+
+static int pass_linear_turned(struct bmi_pass *p, const char *module, float *y, size_t ldy, const float *x,
+			      size_t ldx, uint32_t n)
+{
+	return multiply_module(p, module, /* turned= */ true, &(struct product){ y, ldy, x, ldx, n });
+}
+
+static int pass_expert(struct bmi_pass *p, const char *param, uint32_t expert, bool turned, float *y,
+		       size_t ldy, const float *x, size_t ldx, uint32_t n)
+{
+	uint32_t weight, bias, n_rows;
+	int r = get_tensor(to_walk(p), param, /* is_module= */ false, &weight, &bias);
+
+	if (r)
+		return r;
+	assert(p->skel->tensors[weight].n_dims == 3 && expert < p->skel->tensors[weight].shape[0]);
+	n_rows = (uint32_t)p->skel->tensors[weight].shape[1];
+	return multiply(p, weight, expert * n_rows, (expert + 1) * n_rows, turned,
+			&(struct product){ y, ldy, x, ldx, n });
+}
+
+static int pass_rows(struct bmi_pass *p, const char *param, const uint32_t *ids, uint32_t n, float *y,
+		     size_t ldy)
+{
+	uint32_t weight, bias;
+	int r = get_tensor(to_walk(p), param, /* is_module= */ false, &weight, &bias);
+
+	if (r)
+		return r;
+	return bmi_residency_gather(to_walk(p)->run->opt.residency, weight, ids, n, y, ldy, p->err);
+}
+
+static int pass_fetch(struct bmi_pass *p, float *dst, const float *src, size_t n)
+{
+	const struct bmi_runner_options *opt = &to_walk(p)->run->opt;
+
+	return opt->backend->download(opt->dev, dst, src, n * sizeof(*dst), p->err);
 }
 
 static float round_to(enum bmi_dtype dtype, float x)
@@ -188,7 +254,8 @@ static int pass_embed(struct bmi_pass *p, float *y, size_t ldy)
 {
 	struct walk *w = to_walk(p);
 	const uint32_t dim = p->cfg->hidden_size;
-	const float scale = round_to(w->dtype, p->cfg->embed_scale);
+	const float factor = p->cfg->embed_factor ? p->cfg->embed_factor : 1;
+	const float scale = round_to(w->dtype, p->cfg->embed_scale) * factor;
 	uint32_t weight, bias;
 	int r = get_tensor(w, p->cfg->arch->embed_name, /* is_module= */ true, &weight, &bias);
 
@@ -210,6 +277,11 @@ int bmi_runner_new(const struct bmi_runner_options *opt, struct bmi_runner **ret
 	if (!cfg || !cfg->arch->forward)
 		return bmi_fail(err, -EOPNOTSUPP, "models of type %s can be placed but not run yet",
 				cfg ? cfg->model_type : "?");
+	if (cfg->cannot_run)
+		return bmi_fail(
+			err, -EOPNOTSUPP,
+			"config.json: %s is not supported for running %s; the model can be placed only",
+			cfg->cannot_run, cfg->model_type);
 	run = calloc(1, sizeof(*run));
 	if (!run)
 		return bmi_fail(err, -ENOMEM, "runner");
@@ -257,7 +329,8 @@ uint64_t bmi_runner_need(const struct bmi_config *cfg, uint32_t n_rows)
 {
 	/* the stream, its norm and what a block gives; q and what attention gives; k, v; gate, up: as arch/decoder.c */
 	const uint64_t floats = 3ull * cfg->hidden_size + 2ull * cfg->n_heads * cfg->head_dim +
-				2ull * cfg->n_kv_heads * cfg->head_dim + 2ull * cfg->intermediate_size;
+				2ull * cfg->n_kv_heads * cfg->head_dim + 2ull * cfg->intermediate_size +
+				cfg->scratch_floats;
 
 	return n_rows * floats * sizeof(float) + rows_bytes(n_rows) + (uint64_t)N_BUFS * 4096;
 }
@@ -354,6 +427,10 @@ int bmi_run_pass(struct bmi_runner *run, const struct bmi_run_request *req, stru
 			.linear = pass_linear,
 			.vector = pass_vector,
 			.embed = pass_embed,
+			.linear_turned = pass_linear_turned,
+			.expert = pass_expert,
+			.rows = pass_rows,
+			.fetch = pass_fetch,
 			.err = err,
 		},
 		.run = run,

@@ -14,6 +14,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -68,18 +69,30 @@ static int check_type(enum bmi_dtype type)
 	return type == BMI_F32 || type == BMI_F16 || type == BMI_BF16 ? 0 : -EOPNOTSUPP;
 }
 
+static bool is_gathered(const struct bmi_skel *skel, const struct bmi_tensor *tensor)
+{
+	const char *const *pattern = skel->cfg ? skel->cfg->arch->gathered : NULL;
+
+	for (; pattern && *pattern; pattern++)
+		if (fnmatch(*pattern, tensor->name, 0) == 0)
+			return true;
+	return false;
+}
+
 static int bind_weight(struct bmi_residency *res, uint32_t t, struct bmi_error *err)
 {
 	const struct bmi_tensor *tensor = &res->skel->tensors[t];
 	const struct bmi_ckpt_tensor *src = res->opt.source[t];
 	struct bmi_weight *w = &res->weight[t];
-	const uint64_t n_rows = tensor->n_dims >= 2 ? tensor->shape[0] : 1;
+	const uint64_t n_experts = tensor->n_dims == 3 ? tensor->shape[0] : 1;
+	const uint64_t n_rows = tensor->n_dims >= 2 ? n_experts * tensor->shape[tensor->n_dims - 2] : 1;
+	const uint64_t n_runs = src && src->parts ? src->n_parts : n_experts;
 	uint64_t total;
 
 	if (tensor->kind == BMI_BUFFER || tensor->tied_to != BMI_NONE)
 		return 0;
-	if (!src || !n_rows || tensor->n_elements % n_rows || n_rows > UINT32_MAX ||
-	    tensor->n_elements / n_rows > UINT32_MAX)
+	if (!src || !n_rows || tensor->n_dims > 3 || n_rows % n_runs || tensor->n_elements % n_rows ||
+	    n_rows > UINT32_MAX || tensor->n_elements / n_rows > UINT32_MAX)
 		return bmi_fail(err, -EINVAL, "tensor '%s' cannot be loaded", tensor->name);
 	if ((!bmi_dtype_info(src->dtype)->is_floating && src->dtype < BMI_Q4_0) ||
 	    check_type(bmi_residency_dtype_of(res, t, BMI_F32)) < 0)
@@ -90,7 +103,9 @@ static int bind_weight(struct bmi_residency *res, uint32_t t, struct bmi_error *
 	w->src = src;
 	w->n_rows = (uint32_t)n_rows;
 	w->n_cols = (uint32_t)(tensor->n_elements / n_rows);
+	w->run_rows = (uint32_t)(n_rows / n_runs);
 	w->is_vector = tensor->n_dims < 2;
+	w->is_gathered = is_gathered(res->skel, tensor);
 	if (!bmi_dtype_bytes(src->dtype, w->n_cols, &w->row_bytes) ||
 	    !bmi_mul(w->row_bytes, n_rows, &total) || total != src->extent.len || !w->row_bytes)
 		return bmi_fail(err, -EINVAL,
@@ -101,23 +116,33 @@ static int bind_weight(struct bmi_residency *res, uint32_t t, struct bmi_error *
 	return 0;
 }
 
-static int watch_file(struct bmi_residency *res, const struct bmi_ckpt_tensor *src, struct bmi_error *err)
+static int watch_file(struct bmi_residency *res, const struct bmi_ckpt_tensor *src, int fd,
+		      struct bmi_error *err)
 {
 	struct bmi_watched_file *file;
 
 	for (uint32_t i = res->n_files; i-- > 0;)
-		if (res->file[i].fd == src->extent.fd)
+		if (res->file[i].fd == fd)
 			return 0;
 	file = realloc(res->file, (res->n_files + 1) * sizeof(*file));
 	if (!file)
 		return bmi_fail(err, -ENOMEM, "no memory for a list of files");
 	res->file = file;
 	file += res->n_files;
-	*file = (struct bmi_watched_file){ .fd = src->extent.fd, .name = src->file };
+	*file = (struct bmi_watched_file){ .fd = fd, .name = src->file };
 	if (fstat(file->fd, &file->st) < 0)
 		return bmi_fail_errno(err, -errno, "stat '%s'", src->file);
 	res->n_files++;
 	return 0;
+}
+
+static int watch_files(struct bmi_residency *res, const struct bmi_ckpt_tensor *src, struct bmi_error *err)
+{
+	int r = watch_file(res, src, src->extent.fd, err);
+
+	for (uint32_t i = 0; r == 0 && i < src->n_parts; i++)
+		r = watch_file(res, src, src->parts[i].fd, err);
+	return r;
 }
 
 int bmi_residency_check_files(const struct bmi_residency *res, struct bmi_error *err)
@@ -188,7 +213,7 @@ static int init(struct bmi_residency *res, struct bmi_error *err)
 		res->device[t] = BMI_DEVICE_DISK;
 		r = bind_weight(res, t, err);
 		if (r == 0 && res->weight[t].src)
-			r = watch_file(res, res->weight[t].src, err);
+			r = watch_files(res, res->weight[t].src, err);
 	}
 	if (r < 0)
 		return r;
@@ -298,18 +323,20 @@ int bmi_residency_next_rows(struct bmi_residency *res, uint32_t tensor, struct b
 	const uint32_t t = bmi_residency_source(res, tensor);
 	const struct bmi_weight *w = &res->weight[t];
 	const enum bmi_dtype dtype = bmi_residency_dtype_of(res, t, bmi_residency_dtype(res));
-	const uint32_t row0 = rows->mat.data ? rows->row0 + rows->mat.n_rows : 0;
+	const uint32_t row0 = rows->mat.data ? rows->row0 + rows->mat.n_rows : rows->first;
+	const uint32_t end = rows->end ? rows->end : w->n_rows;
 	const void *data;
 	uint32_t n_rows;
 	int r;
 
 	assert(w->src && !w->is_vector);
-	if (row0 >= w->n_rows)
+	assert(end <= w->n_rows);
+	if (row0 >= end)
 		return bmi_stream_give_back(res, err);
 	if (res->device[t] != BMI_DEVICE_DISK) {
 		r = bmi_stream_give_back(res, err);
-		data = w->buf.data;
-		n_rows = w->n_rows;
+		data = (char *)w->buf.data + bmi_residency_bytes(dtype, (size_t)row0 * w->n_cols);
+		n_rows = end - row0;
 	} else {
 		r = bmi_stream_get(res, t, row0, &data, &n_rows, err);
 	}
@@ -325,8 +352,10 @@ int bmi_residency_next_rows(struct bmi_residency *res, uint32_t tensor, struct b
 		data = res->staging.converted;
 	}
 	rows->mat = (struct bmi_mat){ data, dtype, n_rows, w->n_cols, bmi_residency_bytes(dtype, w->n_cols) };
+	if (rows->mat.n_rows > end - row0)
+		rows->mat.n_rows = end - row0;
 	rows->row0 = row0;
-	rows->last = row0 + n_rows == w->n_rows;
+	rows->last = row0 + rows->mat.n_rows == end;
 	return 1;
 }
 
@@ -353,12 +382,18 @@ int bmi_residency_vector(struct bmi_residency *res, uint32_t tensor, const float
 	return bmi_stream_give_back(res, err);
 }
 
+static void advise(const struct bmi_weight *w, uint32_t row)
+{
+	const struct bmi_extent ext = bmi_ckpt_piece(w->src, row * w->row_bytes, w->row_bytes);
+
+	(void)posix_fadvise(ext.fd, (off_t)ext.off, (off_t)ext.len, POSIX_FADV_WILLNEED);
+}
+
 /* Rows of a tensor on disk, one read each: a model reads as few rows of its embedding as it has tokens. */
 static int gather_from_disk(struct bmi_residency *res, uint32_t t, const uint32_t *rows, uint32_t n,
 			    float *dst, size_t ldd, struct bmi_error *err)
 {
 	const struct bmi_weight *w = &res->weight[t];
-	const struct bmi_extent *ext = &w->src->extent;
 	const enum bmi_dtype dtype = bmi_residency_dtype_of(res, t, bmi_residency_dtype(res));
 	bmi_auto_mem char *row = malloc(w->row_bytes);
 	int r = 0;
@@ -366,10 +401,11 @@ static int gather_from_disk(struct bmi_residency *res, uint32_t t, const uint32_
 	if (!row)
 		return bmi_fail(err, -ENOMEM, "no memory for a row of '%s'", res->skel->tensors[t].name);
 	for (uint32_t i = 0; i < n && n > 1; i++) /* all at once, then in turn */
-		(void)posix_fadvise(ext->fd, (off_t)(ext->off + rows[i] * w->row_bytes), (off_t)w->row_bytes,
-				    POSIX_FADV_WILLNEED);
+		advise(w, rows[i]);
 	for (uint32_t i = 0; i < n && r == 0; i++) {
-		r = bmi_file_pread(ext->fd, row, w->row_bytes, ext->off + rows[i] * w->row_bytes, err);
+		const struct bmi_extent ext = bmi_ckpt_piece(w->src, rows[i] * w->row_bytes, w->row_bytes);
+
+		r = bmi_file_pread(ext.fd, row, w->row_bytes, ext.off, err);
 		if (r < 0)
 			return bmi_residency_blame(res, t, r, err);
 		r = bmi_residency_convert_rounded(dst + i * ldd, dtype, row, w->src->dtype, w->n_cols);

@@ -86,7 +86,8 @@ void bmi_residency_pass_end(struct bmi_residency *res);
 struct bmi_rows {
 	struct bmi_mat mat; /* rows row0 .. row0 + mat.n_rows - 1, in the dtype in force */
 	uint32_t row0;
-	uint32_t slot; /* residency's own */
+	uint32_t first, end; /* set before the first call: only rows [first, end); end 0: all */
+	uint32_t slot;       /* residency's own */
 	bool last;
 };
 

@@ -29,7 +29,7 @@ struct piece {
 static bool next_piece(const struct bmi_residency *res, struct cursor *c, struct piece *ret)
 {
 	const struct bmi_weight *w;
-	uint64_t most;
+	uint64_t most, left;
 
 	if (c->i == c->n)
 		return false;
@@ -38,7 +38,8 @@ static bool next_piece(const struct bmi_residency *res, struct cursor *c, struct
 	most -= most % bmi_dtype_info(w->src->dtype)->block_bytes;
 	ret->tensor = c->tensors[c->i];
 	ret->off = c->off;
-	ret->len = w->src->extent.len - c->off < most ? w->src->extent.len - c->off : most;
+	left = bmi_ckpt_part_bytes(w->src) - c->off % bmi_ckpt_part_bytes(w->src);
+	ret->len = left < most ? left : most;
 	c->off += ret->len;
 	ret->last = c->off == w->src->extent.len;
 	if (ret->last) {
@@ -80,12 +81,9 @@ static void arrived(struct bmi_residency *res, uint32_t t)
 
 static int ask(struct bmi_residency *res, const struct piece *p, uint32_t slot, struct bmi_error *err)
 {
-	struct bmi_extent ext = res->weight[p->tensor].src->extent;
-	int r;
+	const struct bmi_extent ext = bmi_ckpt_piece(res->weight[p->tensor].src, p->off, p->len);
+	int r = bmi_disk_submit(res->staging.disk, slot, &ext, err);
 
-	ext.off += p->off;
-	ext.len = p->len;
-	r = bmi_disk_submit(res->staging.disk, slot, &ext, err);
 	return r < 0 ? bmi_residency_blame(res, p->tensor, r, err) : 0;
 }
 
@@ -173,7 +171,8 @@ static int load_cached(struct bmi_residency *res, uint32_t t, struct bmi_error *
 	const struct bmi_weight *w = &res->weight[t];
 	int r;
 
-	if (w->is_vector || w->src->dtype != bmi_residency_dtype_of(res, t, bmi_residency_dtype(res)) ||
+	if (w->is_vector || w->src->parts ||
+	    w->src->dtype != bmi_residency_dtype_of(res, t, bmi_residency_dtype(res)) ||
 	    !bmi_disk_is_cached(&w->src->extent))
 		return 0;
 	r = alloc(res, t, err);

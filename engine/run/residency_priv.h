@@ -19,8 +19,10 @@ enum { BMI_STAGING_SLOTS_MAX = 64 };
 /* A parameter with a state of its own. Second names and buffers have src == NULL. */
 struct bmi_weight {
 	const struct bmi_ckpt_tensor *src;
-	uint32_t n_rows, n_cols; /* a vector is one row */
+	uint32_t n_rows, n_cols; /* a vector is one row; a fused tensor of experts has the rows of all */
+	uint32_t run_rows; /* rows of one expert's piece, else n_rows: what is read at once stays within such a run */
 	bool is_vector;
+	bool is_gathered;   /* read by single rows only: nothing to read ahead */
 	uint64_t row_bytes; /* in the file */
 	struct bmi_buf buf; /* when resident */
 };
@@ -102,6 +104,12 @@ struct bmi_residency {
 
 /** bmi_residency_source() - the tensor whose bytes a tensor has: itself, or the one it is tied to. */
 uint32_t bmi_residency_source(const struct bmi_residency *res, uint32_t tensor);
+
+/** bmi_residency_is_gathered() - is this entry of the model's order read by single rows, and not streamed? */
+static inline bool bmi_residency_is_gathered(const struct bmi_residency *res, uint32_t exec)
+{
+	return exec == res->embed || res->weight[exec].is_gathered;
+}
 
 /** bmi_residency_dtype_of() - the element type a tensor is computed in when @dtype is in force. */
 enum bmi_dtype bmi_residency_dtype_of(const struct bmi_residency *res, uint32_t tensor, enum bmi_dtype dtype);

@@ -39,9 +39,13 @@ bool bmi_staging_must_convert(const struct bmi_residency *res, uint32_t tensor, 
 {
 	const struct bmi_weight *w = &res->weight[tensor];
 
+	const uint32_t size = bmi_dtype_info(w->src->dtype)->block_bytes;
+	bool odd = w->src->extent.off % size;
+
 	/* kernels may assume that elements are aligned; the files promise nothing */
-	return w->src->dtype != bmi_residency_dtype_of(res, tensor, dtype) ||
-	       w->src->extent.off % bmi_dtype_info(w->src->dtype)->block_bytes;
+	for (uint32_t i = 0; i < w->src->n_parts && !odd; i++)
+		odd = w->src->parts[i].off % size;
+	return odd || w->src->dtype != bmi_residency_dtype_of(res, tensor, dtype);
 }
 
 static size_t max_size(size_t a, size_t b)
@@ -69,7 +73,7 @@ static struct longest find_longest(const struct bmi_residency *res, const bmi_de
 
 		if (!w->src || device[t] != BMI_DEVICE_DISK)
 			continue;
-		l.any |= res->skel->exec[i] != res->embed;
+		l.any |= !bmi_residency_is_gathered(res, res->skel->exec[i]);
 		l.row = max_size(l.row, w->row_bytes);
 		if (w->is_vector)
 			l.vector = max_size(l.vector, w->n_cols);

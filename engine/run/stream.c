@@ -49,8 +49,7 @@ static struct bmi_extent extent_of(const struct bmi_residency *res, const struct
 {
 	const struct bmi_weight *w = &res->weight[res->stream.order[b->item]];
 
-	return (struct bmi_extent){ w->src->extent.fd, w->src->extent.off + b->row0 * w->row_bytes,
-				    b->n_rows * w->row_bytes };
+	return bmi_ckpt_piece(w->src, b->row0 * w->row_bytes, b->n_rows * w->row_bytes);
 }
 
 /* Keep every slot busy; but no block twice, where all that is on disk fits into staging. */
@@ -68,8 +67,8 @@ static int fill(struct bmi_residency *res, struct bmi_error *err)
 
 		if (s->n && oldest->item == b.item && oldest->row0 == b.row0)
 			return 0;
-		if (b.n_rows > w->n_rows - b.row0)
-			b.n_rows = w->n_rows - b.row0;
+		if (b.n_rows > w->run_rows - b.row0 % w->run_rows)
+			b.n_rows = w->run_rows - b.row0 % w->run_rows;
 		ext = extent_of(res, &b);
 		b.cached = bmi_disk_is_cached(&ext);
 		if (!b.cached)
@@ -170,7 +169,8 @@ static int prepare(struct bmi_residency *res, struct bmi_error *err)
 	for (uint32_t i = 0; i < res->skel->n_exec; i++) {
 		const uint32_t t = bmi_residency_source(res, res->skel->exec[i]);
 
-		if (res->weight[t].src && res->device[t] == BMI_DEVICE_DISK && res->skel->exec[i] != res->embed)
+		if (res->weight[t].src && res->device[t] == BMI_DEVICE_DISK &&
+		    !bmi_residency_is_gathered(res, res->skel->exec[i]))
 			s->order[s->n_order++] = t;
 	}
 	bmi_staging_plan(res, res->device, bmi_residency_dtype(res), room, &size);

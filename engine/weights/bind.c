@@ -15,11 +15,20 @@
 
 enum { MAX_NAME = 512 };
 
+/* A fused tensor of the skeleton that is put together of pieces. */
+struct fused {
+	struct bmi_ckpt_tensor tensor;
+	uint32_t n_found;
+};
+
 struct binding {
 	const struct bmi_ckpt *ckpt;
 	const struct bmi_skel *skel;
 	const struct bmi_arch *arch;
-	const struct bmi_ckpt_tensor **of; /* [skel->n_tensors] */
+	const struct bmi_ckpt_tensor **of; /* [skel->n_tensors], then in the same block: */
+	struct fused *fused;               /* [n_fused] */
+	struct bmi_extent *extents;        /* of their pieces */
+	size_t n_fused, n_extents;         /* in use */
 	struct bmi_error *err;
 };
 
@@ -48,6 +57,50 @@ static bool translate(const char *from, const char *to, const char *name, char r
 			to_mark + 2) < MAX_NAME;
 }
 
+/*
+ * As translate(), for a part's rule: "%u" in both, "%e" in the stored name only, given in *ret_expert (0 without it).
+ */
+static bool translate_part(const struct bmi_arch_part *rule, const char *name, char ret[MAX_NAME],
+			   uint32_t *ret_expert)
+{
+	const char *mark = strstr(rule->stored, "%e");
+	char stored[MAX_NAME];
+	size_t n_digits;
+
+	*ret_expert = 0;
+	if (!mark)
+		return translate(rule->stored, rule->name, name, ret);
+	/* what stands after the expert's number tells where that number is */
+	for (const char *at = name; (at = strchr(at, '.')) != NULL; at++) {
+		n_digits = strspn(at + 1, "0123456789");
+		if (n_digits == 0 || n_digits > 9 || (n_digits > 1 && at[1] == '0') ||
+		    strcmp(at + 1 + n_digits, mark + 2) != 0)
+			continue;
+		*ret_expert = (uint32_t)strtoul(at + 1, NULL, 10);
+		if (snprintf(stored, sizeof(stored), "%.*s%%e%s", (int)(at + 1 - name), name, mark + 2) >=
+		    MAX_NAME)
+			return false;
+		return translate(rule->stored, rule->name, stored, ret);
+	}
+	return false;
+}
+
+/* The rule for a stored tensor that is a piece of a fused one, which *ret_tensor is then; NULL: it is none. */
+static const struct bmi_arch_part *find_part(const struct binding *b, const char *name, uint32_t *ret_tensor,
+					     uint32_t *ret_expert)
+{
+	char fused[MAX_NAME];
+
+	for (const struct bmi_arch_part *p = b->arch->parts; p && p->stored; p++) {
+		if (!p->n_parts || !translate_part(p, name, fused, ret_expert))
+			continue;
+		*ret_tensor = bmi_skel_find_tensor(b->skel, fused, strlen(fused));
+		if (*ret_tensor != BMI_NONE)
+			return p;
+	}
+	return NULL;
+}
+
 /* The skeleton's name of a stored tensor; false when no rule gives one. */
 static bool skeleton_name(const struct binding *b, const char *name, char ret[MAX_NAME])
 {
@@ -60,6 +113,9 @@ static bool skeleton_name(const struct binding *b, const char *name, char ret[MA
 	for (const char *const(*p)[2] = b->arch->name_prefixes; p && (*p)[0]; p++)
 		if (strncmp(name, (*p)[0], strlen((*p)[0])) == 0)
 			return snprintf(ret, MAX_NAME, "%s%s", (*p)[1], name + strlen((*p)[0])) < MAX_NAME;
+	for (const struct bmi_arch_part *p = b->arch->parts; p && p->stored; p++)
+		if (!p->n_parts && translate(p->stored, p->name, name, ret))
+			return true;
 	return snprintf(ret, MAX_NAME, "%s", name) < MAX_NAME;
 }
 
@@ -109,13 +165,93 @@ static int check_fit(const struct binding *b, const struct bmi_ckpt_tensor *t, c
 	return 0;
 }
 
+/* The fused tensor that skeleton tensor @i is put together as. */
+static struct fused *fused_of(struct binding *b, uint32_t i, const struct bmi_arch_part *part,
+			      const struct bmi_ckpt_tensor *first)
+{
+	const struct bmi_tensor *want = &b->skel->tensors[i];
+	const uint32_t n = (uint32_t)want->shape[0] * part->n_parts;
+	struct fused *f = NULL;
+
+	for (size_t k = 0; k < b->n_fused; k++)
+		if (b->of[i] == &b->fused[k].tensor)
+			return &b->fused[k];
+	f = &b->fused[b->n_fused++];
+	f->tensor = (struct bmi_ckpt_tensor){
+		.name = want->name,
+		.dtype = first->dtype,
+		.n_dims = want->n_dims,
+		.file = first->file,
+		.parts = b->extents + b->n_extents,
+		.n_parts = n,
+	};
+	memcpy(f->tensor.shape, want->shape, sizeof(f->tensor.shape));
+	b->n_extents += n;
+	b->of[i] = &f->tensor;
+	return f;
+}
+
+static int bind_part(struct binding *b, const struct bmi_ckpt_tensor *t, const struct bmi_arch_part *part,
+		     uint32_t i, uint32_t expert)
+{
+	const struct bmi_tensor *want = &b->skel->tensors[i];
+	const uint64_t rows = want->n_dims == 3 ? want->shape[1] / part->n_parts : 0;
+	struct bmi_extent *ext;
+	struct fused *f;
+
+	if (b->of[i] && !b->of[i]->parts)
+		return bmi_fail(b->err, -EINVAL, "tensor '%s' of '%s' and the piece '%s' of it are both there",
+				SHOW(b->of[i]->name), b->of[i]->file, SHOW(t->name));
+	if (!rows || expert >= want->shape[0] || t->n_dims != 2 || t->shape[0] != rows ||
+	    t->shape[1] != want->shape[2])
+		return bmi_fail(b->err, -EINVAL,
+				"'%s': tensor '%s' has shape %s and does not fit into '%s' of shape %s",
+				t->file, SHOW(t->name), bmi_shape_show(t->shape, t->n_dims).text, want->name,
+				bmi_shape_show(want->shape, want->n_dims).text);
+	f = fused_of(b, i, part, t);
+	if (t->dtype != f->tensor.dtype || !bmi_dtype_info(t->dtype)->is_floating)
+		return bmi_fail(
+			b->err, -EOPNOTSUPP,
+			"'%s': tensor '%s' is %s, the other experts are %s: experts must be floating and of "
+			"one type",
+			t->file, SHOW(t->name), bmi_dtype_info(t->dtype)->name,
+			bmi_dtype_info(f->tensor.dtype)->name);
+	ext = (struct bmi_extent *)(uintptr_t)&f->tensor.parts[expert * part->n_parts + part->part];
+	if (ext->len)
+		return bmi_fail(b->err, -EINVAL, "tensor '%s' is there twice", SHOW(t->name));
+	*ext = t->extent;
+	f->n_found++;
+	return 0;
+}
+
+/* Each fused tensor has all its pieces: then they have one length too. */
+static int finish_fused(struct binding *b)
+{
+	for (size_t k = 0; k < b->n_fused; k++) {
+		struct bmi_ckpt_tensor *t = &b->fused[k].tensor;
+
+		if (b->fused[k].n_found != t->n_parts)
+			return bmi_fail(b->err, -EINVAL,
+					"tensor '%s' is missing some of its experts: %" PRIu32 " of %" PRIu32
+					" pieces are there; the download may be incomplete",
+					SHOW(t->name), b->fused[k].n_found, t->n_parts);
+		t->extent = t->parts[0];
+		t->extent.len *= t->n_parts;
+	}
+	return 0;
+}
+
 static int bind_stored(struct binding *b, const struct bmi_ckpt_tensor *t, uint32_t *n_unexpected,
 		       const struct bmi_ckpt_tensor **first_unexpected)
 {
 	char name[MAX_NAME];
-	const bool named = skeleton_name(b, t->name, name);
+	uint32_t fused, expert;
+	const struct bmi_arch_part *part = b->fused ? find_part(b, t->name, &fused, &expert) : NULL;
+	const bool named = !part && skeleton_name(b, t->name, name);
 	const uint32_t i = named ? bmi_skel_find_tensor(b->skel, name, strlen(name)) : BMI_NONE;
 
+	if (part)
+		return bind_part(b, t, part, fused, expert);
 	if (i == BMI_NONE && !is_ignored(b, t->name) && !(named && is_ignored(b, name))) {
 		if ((*n_unexpected)++ == 0)
 			*first_unexpected = t;
@@ -182,7 +318,33 @@ static int bind_all(struct binding *b)
 				unexpected->file, SHOW(unexpected->name), b->arch->model_type,
 				b->ckpt->format == BMI_CKPT_GGUF ? "the metadata" : "config.json",
 				n_unexpected, n_unexpected > 1 ? "s" : "");
-	return bind_ties(b);
+	r = finish_fused(b);
+	return r < 0 ? r : bind_ties(b);
+}
+
+/* One block of memory for the caller to free: the list, and what fused tensors need. */
+static int alloc_list(struct binding *b)
+{
+	const uint32_t n = b->skel->n_tensors;
+	size_t n_fused = 0, n_extents = 0;
+	uint8_t most = 0;
+
+	for (const struct bmi_arch_part *p = b->arch->parts; p && p->stored; p++)
+		most = p->n_parts > most ? p->n_parts : most;
+	for (uint32_t i = 0; most && b->ckpt->format == BMI_CKPT_SAFETENSORS && i < n; i++)
+		if (b->skel->tensors[i].n_dims == 3) {
+			n_fused++;
+			n_extents += b->skel->tensors[i].shape[0] * most;
+		}
+	b->of = calloc(1, (n + 1) * sizeof(*b->of) + n_fused * sizeof(*b->fused) +
+				  n_extents * sizeof(*b->extents));
+	if (!b->of)
+		return bmi_fail(b->err, -ENOMEM, "no memory to bind %" PRIu32 " tensors", n);
+	if (n_fused) {
+		b->fused = (struct fused *)(b->of + n + 1);
+		b->extents = (struct bmi_extent *)(b->fused + n_fused);
+	}
+	return 0;
 }
 
 int bmi_ckpt_bind(const struct bmi_ckpt *ckpt, const struct bmi_skel *skel,
@@ -193,9 +355,9 @@ int bmi_ckpt_bind(const struct bmi_ckpt *ckpt, const struct bmi_skel *skel,
 
 	if (ckpt->format == BMI_CKPT_NONE)
 		return bmi_fail(err, -ENOENT, "'%s': config.json is there, but no weights", ckpt->dir);
-	b.of = calloc(skel->n_tensors ? skel->n_tensors : 1, sizeof(*b.of));
-	if (!b.of)
-		return bmi_fail(err, -ENOMEM, "no memory to bind %" PRIu32 " tensors", skel->n_tensors);
+	r = alloc_list(&b);
+	if (r < 0)
+		return r;
 	r = bind_all(&b);
 	if (r < 0) {
 		free(b.of);

@@ -19,7 +19,28 @@ struct bmi_ckpt_tensor {
 	uint64_t shape[BMI_MAX_DIMS]; /* slowest first, also for GGUF */
 	struct bmi_extent extent;
 	const char *file; /* plain name, for messages */
+	/*
+	 * Not NULL: bmi_ckpt_bind() put the tensor together of n_parts pieces, all of one length, wherever they lie. extent is
+	 * the first piece's then, but for len, which is that of all. Ask bmi_ckpt_piece() where bytes are.
+	 */
+	const struct bmi_extent *parts;
+	uint32_t n_parts;
 };
+
+/** bmi_ckpt_part_bytes() - the length of the runs a tensor's bytes lie in. */
+static inline uint64_t bmi_ckpt_part_bytes(const struct bmi_ckpt_tensor *t)
+{
+	return t->parts ? t->extent.len / t->n_parts : t->extent.len;
+}
+
+/** bmi_ckpt_piece() - where bytes [off, off + len) of a tensor are; they must not cross the end of a part. */
+static inline struct bmi_extent bmi_ckpt_piece(const struct bmi_ckpt_tensor *t, uint64_t off, uint64_t len)
+{
+	const uint64_t part = bmi_ckpt_part_bytes(t);
+	const struct bmi_extent *ext = t->parts ? &t->parts[off / part] : &t->extent;
+
+	return (struct bmi_extent){ ext->fd, ext->off + off % part, len };
+}
 
 enum bmi_ckpt_format {
 	BMI_CKPT_SAFETENSORS,
@@ -56,7 +77,7 @@ const struct bmi_gguf *bmi_ckpt_gguf(const struct bmi_ckpt *ckpt);
 /**
  * bmi_ckpt_bind() - find each parameter of the skeleton in the checkpoint.
  * @ret: [skel->n_tensors], the caller frees it: the checkpoint's tensor for each parameter (its source's for a tied one
- *       that the file lacks), NULL for buffers. The entries are lent by @ckpt.
+ *       that the file lacks), NULL for buffers. The entries are lent by @ckpt or lie in @ret's own memory.
  *
  * -EINVAL names the tensor: missing, of another shape, or unexpected (in no pattern the architecture ignores).
  */

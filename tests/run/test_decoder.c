@@ -94,6 +94,17 @@ static int fake_embed(struct bmi_pass *p, float *y, size_t ldy)
 	return 0;
 }
 
+static int fake_rows(struct bmi_pass *p, const char *param, const uint32_t *ids, uint32_t n, float *y,
+		     size_t ldy)
+{
+	struct recorder *rec = recorder_of(p);
+
+	if (is_turn(rec))
+		return bmi_fail(p->err, -EIO, "rows of %s", param);
+	record(rec, find(rec, param, ""));
+	return 0;
+}
+
 static void *fake_scratch(struct bmi_pass *p, unsigned slot, size_t bytes)
 {
 	struct recorder *rec = recorder_of(p);
@@ -145,7 +156,33 @@ static int fake_add(struct bmi_dev *dev, float *y, const float *x, size_t n, flo
 	return fake_op(dev);
 }
 
+static int fake_layernorm(struct bmi_dev *dev, float *y, size_t ldy, const float *x, size_t ldx,
+			  const float *w, const float *b, uint32_t n_tok, uint32_t dim, float eps)
+{
+	return fake_op(dev);
+}
+
+static int fake_copy(struct bmi_dev *dev, float *y, size_t ldy, const float *x, size_t ldx, uint32_t n_rows,
+		     uint32_t dim)
+{
+	return fake_op(dev);
+}
+
+static int fake_scale(struct bmi_dev *dev, float *x, size_t n, float s)
+{
+	return fake_op(dev);
+}
+
+static int fake_softcap(struct bmi_dev *dev, float *x, size_t n, float cap)
+{
+	return fake_op(dev);
+}
+
 static const struct bmi_ops ops = {
+	.softcap = fake_softcap,
+	.layernorm = fake_layernorm,
+	.copy = fake_copy,
+	.scale = fake_scale,
 	.rmsnorm = fake_rmsnorm,
 	.rope = fake_rope,
 	.kv_store = fake_kv_store,
@@ -183,7 +220,7 @@ struct plan {
 
 static void plan_open(struct plan *plan, const char *name)
 {
-	static const uint32_t out_rows[] = { 1 };
+	static const uint32_t out_rows[] = { 1 }, positions[N_TOK] = { 0, 1 };
 	struct bmi_error err = { 0 };
 	char path[512];
 
@@ -205,6 +242,9 @@ static void plan_open(struct plan *plan, const char *name)
 			.scratch = fake_scratch,
 			.has = fake_has,
 			.linear = fake_linear,
+			.linear_turned = fake_linear,
+			.rows = fake_rows,
+			.pos = positions,
 			.vector = fake_vector,
 			.embed = fake_embed,
 		},
@@ -268,8 +308,37 @@ static void test_any_call_may_fail(void **state)
 int main(void)
 {
 	static const char *const names[] = {
-		"llama",       "llama-headdim",    "llama-linear-rope", "llama-tied-bias", "llama-yarn-rope",
-		"llama3-rope", "mistral-nowindow", "mistral-window",    "gemma3"
+		"llama",
+		"llama-headdim",
+		"llama-linear-rope",
+		"llama-tied-bias",
+		"llama-yarn-rope",
+		"llama3-rope",
+		"mistral-nowindow",
+		"mistral-window",
+		"gemma3",
+		"qwen2",
+		"qwen2-tied",
+		"qwen3",
+		"gemma",
+		"gemma2",
+		"granite",
+		"smollm3",
+		"olmo2",
+		"stablelm",
+		"starcoder2",
+		"cohere",
+		"phi",
+		"phi3",
+		"phi3-window",
+		"gpt2",
+		"gptj",
+		"gpt_neox",
+		"gpt_neox-serial",
+		"opt",
+		"falcon-mqa",
+		"falcon-new",
+		"bloom",
 	};
 	static struct CMUnitTest tests[2 * BMI_ARRAY_LEN(names)];
 	static char titles[BMI_ARRAY_LEN(tests)][64];

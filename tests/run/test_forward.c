@@ -440,8 +440,37 @@ static const struct {
 int main(void)
 {
 	static const char *const names[] = {
-		"llama",       "llama-headdim",    "llama-linear-rope", "llama-tied-bias", "llama-yarn-rope",
-		"llama3-rope", "mistral-nowindow", "mistral-window",    "gemma3", "qwen2", "qwen2-tied", "qwen3", "gemma", "gemma2"
+		"llama",
+		"llama-headdim",
+		"llama-linear-rope",
+		"llama-tied-bias",
+		"llama-yarn-rope",
+		"llama3-rope",
+		"mistral-nowindow",
+		"mistral-window",
+		"gemma3",
+		"qwen2",
+		"qwen2-tied",
+		"qwen3",
+		"gemma",
+		"gemma2",
+		"granite",
+		"smollm3",
+		"olmo2",
+		"stablelm",
+		"starcoder2",
+		"cohere",
+		"phi",
+		"phi3",
+		"phi3-window",
+		"gpt2",
+		"gptj",
+		"gpt_neox",
+		"gpt_neox-serial",
+		"opt",
+		"falcon-mqa",
+		"falcon-new",
+		"bloom",
 	};
 	static const char *const isas[] = { "ref", "avx2", "avx512" };
 	enum { MAX = BMI_ARRAY_LEN(names) * BMI_ARRAY_LEN(isas) * BMI_ARRAY_LEN(checks) };
