@@ -98,10 +98,10 @@ int bmi_fs_writer_write(struct bmi_fs_handle *h, const char *bytes, size_t n, bo
 
 int bmi_fs_writer_commit(struct bmi_fs_handle *h, uint64_t *ret_move)
 {
-	struct bmi_fs_mount *mnt =
-		h->mnt; /* read here: the handle is not looked at once its lock is given up, */
-	struct bmi_fs_node *node =
-		h->node; /* so that its release, which takes the lock, comes after all of it */
+	/* Read before the lock is given up: the handle is not looked at afterwards, so that its release, which takes
+	 * the lock too, comes after all use of it. */
+	struct bmi_fs_mount *mnt = h->mnt;
+	struct bmi_fs_node *node = h->node;
 	struct bmi_error err = { 0 };
 	struct bmi_str text;
 	bool removed;

@@ -51,7 +51,9 @@ e 'a full queue is told at the first write' 1 '*Device or resource busy' input '
 t 'O_NONBLOCK: EAGAIN, and trying again works' 0 'EAGAIN 4' 'python3 -c "
 import os,errno,time
 fd=os.open(\"input\",os.O_WRONLY|os.O_NONBLOCK)
-try: os.write(fd,b\"late\"); print(\"OK\",end=\" \")
+try:
+  for i in range(50): os.write(fd,b\"p a b c d e f g h i j k l m n o p q r s t u v w x y z a b c d e f g h i j k l m\"); os.fsync(fd)
+  print(\"OK\",end=\" \")
 except OSError as e: print(errno.errorcode[e.errno],end=\" \")
 open(\"ctl\",\"w\").write(\"cancel\\n\")
 for i in range(500):
