@@ -56,6 +56,7 @@ fuzz_all() {
 	[ "$mode" = long ] && seconds=900
 	grep -q "^option('fuzz'" meson_options.txt && [ -f tests/fuzz/meson.build ] || return 0
 	rm -rf "$build/fuzz/findings"
+	pattern='tests/fuzz/fuzz_[a-z_]*'
 	build fuzz clang --buildtype=debugoptimized -Dfuzz=true -Db_lundef=false || return 0
 	targets=$(find "$build/fuzz/tests/fuzz" -maxdepth 1 -type f -perm -u+x -name 'fuzz_*' ! -name '*_planted' | sort)
 	planted=$(find "$build/fuzz/tests/fuzz" -maxdepth 1 -type f -perm -u+x -name 'fuzz_*_planted' | sort)
@@ -81,6 +82,7 @@ fuzz_all() {
 		fuzz_planted "$target"
 	done
 	[ "$mode" = long ] && fuzz_coverage
+	pattern=
 	return 0
 }
 

@@ -41,7 +41,8 @@ fail() {
 	say "$1: $2: FAILED: $3"
 }
 
-# build NAME COMPILER [meson options]: 0 when built
+# build NAME COMPILER [meson options]: 0 when built; $pattern: build only the programs that match it
+pattern=
 build() {
 	name=$1 cc=$2
 	shift 2
@@ -50,11 +51,15 @@ build() {
 	[ -f "$build/$name/build.ninja" ] && reconf=--reconfigure
 	# shellcheck disable=SC2086
 	if ! CC=$cc meson setup $reconf "$build/$name" "$root" -Dwerror=true "$@" >"$build/$name.log" 2>&1 ||
-		! ninja -C "$build/$name" >>"$build/$name.log" 2>&1; then
+		! ninja -C "$build/$name" $(programs) >>"$build/$name.log" 2>&1; then
 		grep -E 'ERROR|error:|warning:|FAILED|undefined reference' "$build/$name.log" | head -20
 		fail "$name" build "the log is $build/$name.log"
 		return 1
 	fi
+}
+
+programs() {
+	[ -z "$pattern" ] || ninja -C "$build/$name" -t targets all | sed -n "s|^\\($pattern\\): c_LINKER.*|\\1|p"
 }
 
 # check NAME [meson test options]: runs the tests of a build, then lines for each suite
