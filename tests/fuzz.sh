@@ -65,21 +65,21 @@ fuzz_all() {
 		return 0
 	}
 	first=
-	for target in $targets ''; do # two at a time
-		if [ -n "$target" ]; then
-			fuzz_one "$target" $seconds
+	for each in $targets ''; do # two at a time; the functions have their own idea of $target
+		if [ -n "$each" ]; then
+			fuzz_one "$each" $seconds
 			[ -n "$first" ] || {
-				first=$target
+				first=$each
 				continue
 			}
 		fi
 		wait
 		[ -n "$first" ] && fuzz_verdict "$first"
-		[ -n "$target" ] && fuzz_verdict "$target"
+		[ -n "$each" ] && fuzz_verdict "$each"
 		first=
 	done
-	for target in $planted; do
-		fuzz_planted "$target"
+	for each in $planted; do
+		fuzz_planted "$each"
 	done
 	[ "$mode" = long ] && fuzz_coverage
 	pattern=
