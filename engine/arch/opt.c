@@ -40,7 +40,9 @@ static const char *const exec_layer[] = {
 };
 
 static const char *const gathered[] = { "model.decoder.embed_positions.weight", NULL };
-static const char *const embed_exec[] = { "model.decoder.embed_positions", "model.decoder.project_in", NULL };
+/* project_out is read last, before the head; the sizes that have it are planned and not run */
+static const char *const embed_exec[] = { "model.decoder.embed_positions", "model.decoder.project_in",
+					  "model.decoder.project_out", NULL };
 
 static const struct bmi_form form = {
 	.layer_norm = true,
