@@ -380,8 +380,10 @@ static bool tend_move(struct bmi_engine *eng)
 	const bool pending =
 		m->wanted > m->active && m->wanted > m->ended && !(m->active && m->active_is_dtype);
 
-	if (pending && (!dtype_waits(eng) || (eng->n_active == 0 && !next_turn(eng))))
-		begin_move(eng);
+	if (pending && (!dtype_waits(eng) || (eng->n_active == 0 && !next_turn(eng)))) {
+		begin_move(eng); /* drops the lock: what was asked for meanwhile is looked at in another round */
+		return true;
+	}
 	/* with turns running, steps are taken between their layers */
 	if (!m->active || (eng->n_active && !m->active_is_dtype))
 		return false;
