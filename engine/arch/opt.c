@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * OPT: LayerNorm, a table of positions, a plain MLP. Its final norm stands before the layers, and not in every size; the smallest widths are projected.
+ * OPT: LayerNorm, a table of positions, a plain MLP. Its final norm stands before the layers, and not in every size; the
+ * smallest widths are projected.
  */
 #include "arch/arch_priv.h"
 #include "arch/form.h"
