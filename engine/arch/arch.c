@@ -6,14 +6,17 @@
 
 #include <string.h>
 
+/* clang-format off: one row, one line */
 static const struct bmi_arch *const archs[] = {
-	&bmi_arch_llama,   &bmi_arch_mistral,   &bmi_arch_gemma3_text, &bmi_arch_qwen2,
-	&bmi_arch_qwen3,   &bmi_arch_gemma,     &bmi_arch_gemma2,      &bmi_arch_phi3,
-	&bmi_arch_mixtral, &bmi_arch_qwen2_moe, &bmi_arch_gpt2,        &bmi_arch_gpt_neox,
-	&bmi_arch_opt,     &bmi_arch_falcon,    &bmi_arch_bloom,       &bmi_arch_granite,
-	&bmi_arch_smollm3, &bmi_arch_olmo2,     &bmi_arch_stablelm,    &bmi_arch_starcoder2,
-	&bmi_arch_cohere,  &bmi_arch_phi,       &bmi_arch_gptj,
+	&bmi_arch_llama,       &bmi_arch_mistral,   &bmi_arch_gemma3_text, &bmi_arch_qwen2,
+	&bmi_arch_qwen3,       &bmi_arch_gemma,     &bmi_arch_gemma2,      &bmi_arch_phi3,
+	&bmi_arch_mixtral,     &bmi_arch_qwen2_moe, &bmi_arch_qwen3_moe,   &bmi_arch_gpt_oss,
+	&bmi_arch_deepseek_v3, &bmi_arch_gpt2,      &bmi_arch_gpt_neox,    &bmi_arch_opt,
+	&bmi_arch_falcon,      &bmi_arch_bloom,     &bmi_arch_granite,     &bmi_arch_smollm3,
+	&bmi_arch_olmo2,       &bmi_arch_stablelm,  &bmi_arch_starcoder2,  &bmi_arch_cohere,
+	&bmi_arch_phi,         &bmi_arch_gptj,
 };
+/* clang-format on */
 
 const struct bmi_arch *bmi_arch_get(unsigned i)
 {

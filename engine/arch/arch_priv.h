@@ -10,8 +10,8 @@ extern const struct bmi_arch bmi_arch_qwen2, bmi_arch_qwen3, bmi_arch_gemma, bmi
 extern const struct bmi_arch bmi_arch_gpt2, bmi_arch_gpt_neox, bmi_arch_opt, bmi_arch_falcon, bmi_arch_bloom;
 extern const struct bmi_arch bmi_arch_granite, bmi_arch_smollm3, bmi_arch_olmo2, bmi_arch_stablelm;
 extern const struct bmi_arch bmi_arch_starcoder2, bmi_arch_cohere, bmi_arch_phi, bmi_arch_gptj;
-/* Only planned so far: no forward. */
-extern const struct bmi_arch bmi_arch_mixtral, bmi_arch_qwen2_moe;
+extern const struct bmi_arch bmi_arch_mixtral, bmi_arch_qwen2_moe, bmi_arch_qwen3_moe, bmi_arch_gpt_oss;
+extern const struct bmi_arch bmi_arch_deepseek_v3;
 
 /*
  * What tells the llama-like trees apart: model.{embed_tokens, layers.N.{self_attn, mlp, norms}, norm, rotary_emb}, lm_head.

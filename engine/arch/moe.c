@@ -1,57 +1,103 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Mixtral and Qwen 2 MoE, for planning: llama-like trees whose MLP is a router and fused experts. The experts' tensors are
- * those of Transformers 5; checkpoints still hold one matrix for each expert under older names.
+ * What families with experts share besides arithmetic (experts.c): numbers, trees, names. The experts' tensors are those
+ * of Transformers 5, fused; checkpoints hold one matrix for each expert under older names, which bmi_moe_parts tells.
  */
-#include "arch/arch_priv.h"
+#include "arch/moe.h"
 
 #include "model/keys.h"
 
 #include <errno.h>
 
-enum { MAX_EXPERTS = 1 << 14 };
-
-struct moe {
-	uint32_t n_experts, expert_size, shared_size;
-	uint32_t sparse_step; /* every so many layers has experts */
-	bool qkv_bias;
-	bool *is_dense; /* [n_layers] */
+const struct bmi_form bmi_moe_form = {
+	.attn_norm = "input_layernorm",
+	.q = "self_attn.q_proj",
+	.k = "self_attn.k_proj",
+	.v = "self_attn.v_proj",
+	.q_norm = "self_attn.q_norm",
+	.k_norm = "self_attn.k_norm",
+	.o = "self_attn.o_proj",
+	.mlp_norm = "post_attention_layernorm",
+	.gate = "mlp.gate_proj",
+	.up = "mlp.up_proj",
+	.down = "mlp.down_proj",
+	.mlp = bmi_moe_mlp,
 };
 
-static struct moe *new_moe(struct bmi_config *c)
-{
-	struct moe *moe = bmi_arena_alloc(c->arena, sizeof(*moe));
+const char *const bmi_moe_exec[] = {
+	"input_layernorm.weight",
+	"self_attn.q_proj.weight",
+	"self_attn.q_proj.bias",
+	"self_attn.q_a_proj.weight",
+	"self_attn.q_a_proj.bias",
+	"self_attn.q_a_layernorm.weight",
+	"self_attn.q_b_proj.weight",
+	"self_attn.kv_a_proj_with_mqa.weight",
+	"self_attn.kv_a_proj_with_mqa.bias",
+	"self_attn.kv_a_layernorm.weight",
+	"self_attn.kv_b_proj.weight",
+	"self_attn.k_proj.weight",
+	"self_attn.k_proj.bias",
+	"self_attn.v_proj.weight",
+	"self_attn.v_proj.bias",
+	"self_attn.q_norm.weight",
+	"self_attn.k_norm.weight",
+	"self_attn.sinks",
+	"self_attn.o_proj.weight",
+	"self_attn.o_proj.bias",
+	"post_attention_layernorm.weight",
+	"mlp.gate_proj.weight",
+	"mlp.up_proj.weight",
+	"mlp.down_proj.weight",
+	"mlp.gate.weight",
+	"mlp.gate.e_score_correction_bias",
+	"mlp.router.weight",
+	"mlp.router.bias",
+	"mlp.experts.gate_up_proj",
+	"mlp.experts.gate_up_proj_bias",
+	"mlp.experts.down_proj",
+	"mlp.experts.down_proj_bias",
+	"mlp.shared_expert.gate_proj.weight",
+	"mlp.shared_expert.up_proj.weight",
+	"mlp.shared_expert.down_proj.weight",
+	"mlp.shared_expert_gate.weight",
+	"mlp.shared_experts.gate_proj.weight",
+	"mlp.shared_experts.up_proj.weight",
+	"mlp.shared_experts.down_proj.weight",
+	NULL,
+};
 
-	if (!moe)
+const struct bmi_arch_part bmi_moe_parts[] = {
+	{ "model.layers.%u.mlp.experts.%e.gate_proj.weight", "model.layers.%u.mlp.experts.gate_up_proj", 0, 2 },
+	{ "model.layers.%u.mlp.experts.%e.up_proj.weight", "model.layers.%u.mlp.experts.gate_up_proj", 1, 2 },
+	{ "model.layers.%u.mlp.experts.%e.down_proj.weight", "model.layers.%u.mlp.experts.down_proj", 0, 1 },
+	{ NULL },
+};
+
+void *bmi_moe_new(struct bmi_config *c, size_t size, struct bmi_error *err)
+{
+	struct bmi_moe *moe = bmi_arena_alloc(c->arena, size);
+
+	if (moe)
+		moe->is_dense = bmi_arena_array(c->arena, c->n_layers, sizeof(bool));
+	if (!moe || !moe->is_dense) {
+		(void)bmi_fail(err, -ENOMEM, "config of %u layers", c->n_layers);
 		return NULL;
-	moe->is_dense = bmi_arena_array(c->arena, c->n_layers, sizeof(bool));
+	}
+	moe->router = "mlp.gate";
 	c->ext = moe;
-	return moe->is_dense ? moe : NULL;
+	return moe;
 }
 
-static int configure_mixtral(const struct bmi_json *json, struct bmi_config *c, struct bmi_error *err)
-{
-	const char *key = bmi_key_get(json, "num_local_experts") ? "num_local_experts" : "num_experts";
-	struct moe *moe = new_moe(c);
-	int r;
-
-	if (!moe)
-		return bmi_fail(err, -ENOMEM, "config of %u layers", c->n_layers);
-	moe->expert_size = c->intermediate_size;
-	r = bmi_key_u32(json, key, 8, 1, MAX_EXPERTS, &moe->n_experts, err);
-	r = r ? r : bmi_key_u32(json, "sliding_window", 0, 0, INT32_MAX, &c->sliding_window, err);
-	for (uint32_t l = 0; r == 0 && l < c->n_layers; l++)
-		c->layer_is_sliding[l] = c->sliding_window > 0;
-	return r;
-}
-
-/* Layers that are dense: those listed, and those that decoder_sparse_step leaves out. */
-static int read_dense(const struct bmi_json *json, const struct bmi_config *c, struct moe *moe,
-		      struct bmi_error *err)
+int bmi_moe_read_dense(const struct bmi_json *json, const struct bmi_config *c, struct bmi_moe *moe,
+		       struct bmi_error *err)
 {
 	const struct bmi_json *only = bmi_key_get(json, "mlp_only_layers");
 	uint64_t layer;
+	int r = bmi_key_u32(json, "decoder_sparse_step", 1, 1, INT32_MAX, &moe->sparse_step, err);
 
+	if (r < 0)
+		return r;
 	for (uint32_t l = 0; l < c->n_layers; l++)
 		moe->is_dense[l] = (l + 1) % moe->sparse_step != 0;
 	if (only && only->type != BMI_JSON_ARRAY)
@@ -67,54 +113,19 @@ static int read_dense(const struct bmi_json *json, const struct bmi_config *c, s
 	return 0;
 }
 
-static int configure_qwen2_moe(const struct bmi_json *json, struct bmi_config *c, struct bmi_error *err)
+int bmi_moe_finish(struct bmi_config *c, const struct bmi_form *form, struct bmi_error *err)
 {
-	const uint32_t window_fallback = bmi_json_get(json, "sliding_window") ? 0 : 4096;
-	struct moe *moe = new_moe(c);
-	uint32_t window, last;
-	bool on;
-	int r;
+	const struct bmi_moe *moe = c->ext;
 
-	if (!moe)
-		return bmi_fail(err, -ENOMEM, "config of %u layers", c->n_layers);
-	r = bmi_key_u32(json, "num_experts", 60, 1, MAX_EXPERTS, &moe->n_experts, err);
-	r = r ? r : bmi_key_u32(json, "moe_intermediate_size", 1408, 1, 1 << 24, &moe->expert_size, err);
-	r = r ? r
-	      : bmi_key_u32(json, "shared_expert_intermediate_size", 5632, 1, 1 << 24, &moe->shared_size, err);
-	r = r ? r : bmi_key_u32(json, "decoder_sparse_step", 1, 1, INT32_MAX, &moe->sparse_step, err);
-	r = r ? r : bmi_key_bool(json, "qkv_bias", true, &moe->qkv_bias, err);
-	r = r ? r : bmi_key_bool(json, "use_sliding_window", false, &on, err);
-	r = r ? r : bmi_key_u32(json, "sliding_window", window_fallback, 0, INT32_MAX, &window, err);
-	r = r ? r : bmi_key_u32(json, "max_window_layers", 28, 0, INT32_MAX, &last, err);
-	if (r < 0)
-		return r;
-	c->sliding_window = on ? window : 0;
-	for (uint32_t l = 0; l < c->n_layers; l++)
-		c->layer_is_sliding[l] = on && (l + 1) % 2 && l < last;
-	return read_dense(json, c, moe, err);
+	if (moe->n_used > moe->n_experts)
+		return bmi_fail(err, -EINVAL, "config.json: 'num_experts_per_tok' is %u of only %u experts",
+				moe->n_used, moe->n_experts);
+	bmi_form_set(c, form);
+	c->scratch_floats += moe->n_experts + 2 * c->hidden_size + 4 * moe->expert_size + 2 * moe->shared_size;
+	return 0;
 }
 
-static void build_experts(const struct bmi_config *c, struct bmi_skel_builder *b)
-{
-	const struct moe *moe = c->ext;
-	const uint64_t n = moe->n_experts, dim = c->hidden_size, ff = moe->expert_size;
-
-	bmi_skel_linear(b, "gate", n, dim, false);
-	bmi_skel_begin(b, "experts", "", false);
-	bmi_skel_param(b, "gate_up_proj", 3, n, 2 * ff, dim);
-	bmi_skel_param(b, "down_proj", 3, n, dim, ff);
-	bmi_skel_empty(b, "act_fn");
-	bmi_skel_end(b);
-}
-
-static void mlp_mixtral(const struct bmi_config *c, struct bmi_skel_builder *b, uint32_t layer)
-{
-	bmi_skel_begin(b, "mlp", "", false);
-	build_experts(c, b);
-	bmi_skel_end(b);
-}
-
-static void build_dense(const struct bmi_config *c, struct bmi_skel_builder *b, uint64_t ff)
+void bmi_moe_build_dense(const struct bmi_config *c, struct bmi_skel_builder *b, uint64_t ff)
 {
 	bmi_skel_linear(b, "gate_proj", ff, c->hidden_size, false);
 	bmi_skel_linear(b, "up_proj", ff, c->hidden_size, false);
@@ -122,90 +133,14 @@ static void build_dense(const struct bmi_config *c, struct bmi_skel_builder *b, 
 	bmi_skel_empty(b, "act_fn");
 }
 
-static void mlp_qwen2_moe(const struct bmi_config *c, struct bmi_skel_builder *b, uint32_t layer)
+void bmi_moe_build_experts(const struct bmi_config *c, struct bmi_skel_builder *b)
 {
-	const struct moe *moe = c->ext;
+	const struct bmi_moe *moe = c->ext;
+	const uint64_t n = moe->n_experts, dim = c->hidden_size, ff = moe->expert_size;
 
-	bmi_skel_begin(b, "mlp", "", false);
-	if (moe->is_dense[layer]) {
-		build_dense(c, b, c->intermediate_size);
-	} else {
-		build_experts(c, b);
-		bmi_skel_begin(b, "shared_expert", "", false);
-		build_dense(c, b, moe->shared_size);
-		bmi_skel_end(b);
-		bmi_skel_linear(b, "shared_expert_gate", 1, c->hidden_size, false);
-	}
+	bmi_skel_begin(b, "experts", "", false);
+	bmi_skel_param(b, "gate_up_proj", 3, n, 2 * ff, dim);
+	bmi_skel_param(b, "down_proj", 3, n, dim, ff);
+	bmi_skel_empty(b, "act_fn");
 	bmi_skel_end(b);
 }
-
-static void build_mixtral(const struct bmi_config *c, struct bmi_skel_builder *b)
-{
-	const struct bmi_llamalike kind = { .layer_class = "MixtralDecoderLayer", .mlp = mlp_mixtral };
-
-	bmi_llamalike_build(c, b, &kind);
-}
-
-static void build_qwen2_moe(const struct bmi_config *c, struct bmi_skel_builder *b)
-{
-	const struct bmi_llamalike kind = {
-		.layer_class = "Qwen2MoeDecoderLayer",
-		.qkv_bias = ((const struct moe *)c->ext)->qkv_bias,
-		.mlp = mlp_qwen2_moe,
-	};
-
-	bmi_llamalike_build(c, b, &kind);
-}
-
-static const struct bmi_arch_keys keys_mixtral = {
-	.vocab_size = 32000,
-	.hidden_size = 4096,
-	.intermediate_size = 14336,
-	.n_layers = 32,
-	.n_heads = 32,
-	.n_kv_heads = 8,
-	.max_positions = 4096 * 32,
-	.norm_eps = 1e-5,
-	.act_word = "silu",
-	.rope_theta = 1000000,
-};
-
-static const struct bmi_arch_keys keys_qwen2_moe = {
-	.vocab_size = 151936,
-	.hidden_size = 2048,
-	.intermediate_size = 5632,
-	.n_layers = 24,
-	.n_heads = 16,
-	.n_kv_heads = 16,
-	.max_positions = 32768,
-	.norm_eps = 1e-6,
-	.act_word = "silu",
-	.has_layer_types = true,
-	.rope_theta = 10000,
-};
-
-const struct bmi_arch bmi_arch_mixtral = {
-	.model_type = "mixtral",
-	.class_name = "MixtralForCausalLM",
-	.configure = configure_mixtral,
-	.build = build_mixtral,
-	.layers_path = "model.layers",
-	.embed_name = "model.embed_tokens",
-	.final_norm_name = "model.norm",
-	.head_name = "lm_head",
-	.ignored = bmi_llamalike_ignored,
-	.keys = &keys_mixtral,
-};
-
-const struct bmi_arch bmi_arch_qwen2_moe = {
-	.model_type = "qwen2_moe",
-	.class_name = "Qwen2MoeForCausalLM",
-	.configure = configure_qwen2_moe,
-	.build = build_qwen2_moe,
-	.layers_path = "model.layers",
-	.embed_name = "model.embed_tokens",
-	.final_norm_name = "model.norm",
-	.head_name = "lm_head",
-	.ignored = bmi_llamalike_ignored,
-	.keys = &keys_qwen2_moe,
-};

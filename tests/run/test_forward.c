@@ -471,6 +471,11 @@ int main(void)
 		"falcon-mqa",
 		"falcon-new",
 		"bloom",
+		"mixtral",
+		"qwen2_moe",
+		"qwen3_moe",
+		"gpt_oss",
+		"deepseek_v3",
 	};
 	static const char *const isas[] = { "ref", "avx2", "avx512" };
 	enum { MAX = BMI_ARRAY_LEN(names) * BMI_ARRAY_LEN(isas) * BMI_ARRAY_LEN(checks) };
