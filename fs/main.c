@@ -68,6 +68,20 @@ static int print_plan(const struct bmi_engine_options *eng_opt, bool json)
 	return fflush(stdout) || r < 0 ? EXIT_USAGE : EXIT_OK;
 }
 
+static int print_rates(const char *model)
+{
+	struct bmi_str text = { 0 };
+	struct bmi_error err = { 0 };
+	const int r = bmi_measure(model, &text, &err);
+
+	if (r == 0 && text.n)
+		fwrite(text.bytes, 1, text.n, stdout);
+	bmi_str_fini(&text);
+	if (r < 0)
+		complain(EXIT_USAGE, err.msg);
+	return fflush(stdout) || r < 0 ? EXIT_USAGE : EXIT_OK;
+}
+
 /* The engine may open files later, when the daemon's directory is another. Links stay: their names carry meaning. */
 static int make_absolute(char **path, struct bmi_error *err)
 {
@@ -279,6 +293,8 @@ static int run(struct program *p)
 	bmi_fs_options_engine(&p->opt, &eng_opt);
 	if (p->opt.plan)
 		return print_plan(&eng_opt, p->opt.json);
+	if (p->opt.measure)
+		return print_rates(p->opt.model);
 	if (bmi_fs_mountpoint_prepare(p->opt.mountpoint, &mountpoint, &note, &err) < 0)
 		return complain(EXIT_MOUNT, err.msg);
 	if (note.n)

@@ -68,6 +68,7 @@ static const struct option switches[] = {
 	{ "--foreground", NULL, FLAG, AT(foreground), "as -o foreground" },
 	{ "--plan", NULL, FLAG, AT(plan), "print where the layers of SPEC would go, mount nothing" },
 	{ "--json", NULL, FLAG, AT(json), "with --plan: as JSON" },
+	{ "--measure", NULL, FLAG, AT(measure), "measure this machine for later plans, mount nothing" },
 	{ "--help", NULL, FLAG, AT(help), "print this" },
 	{ "--version", NULL, FLAG, AT(version), "print the version" },
 };
@@ -330,7 +331,9 @@ static int check_complete(const struct bmi_fs_options *opt, struct bmi_error *er
 				opt->mountpoint);
 	if (opt->json && !opt->plan)
 		return bmi_fail(err, -EINVAL, "--json goes with --plan");
-	if (!opt->plan && !opt->mountpoint)
+	if (opt->measure && (opt->plan || opt->mountpoint))
+		return bmi_fail(err, -EINVAL, "--measure mounts and plans nothing and takes the model alone");
+	if (!opt->plan && !opt->measure && !opt->mountpoint)
 		return bmi_fail(err, -EINVAL,
 				"mount '%s' where? Usage: mount.bmifs MODEL DIRECTORY [-o OPTIONS]",
 				opt->model);
@@ -458,6 +461,7 @@ int bmi_fs_options_help(struct bmi_str *ret)
 		ret,
 		"Usage: mount.bmifs MODEL DIRECTORY [-fnsv] [-o OPTION,...]\n"
 		"       mount.bmifs --plan MODEL [--json] [-o OPTION,...]\n"
+		"       mount.bmifs --measure MODEL\n"
 		"Mount a language model as files: write a prompt to input, read the answer from output.\n\n"
 		"MODEL is a directory as Hugging Face hands it out, or a .gguf file.\n\n"
 		"Switches:\n");
@@ -471,6 +475,7 @@ int bmi_fs_options_help(struct bmi_str *ret)
 		bmi_str_printf(ret, "%s%s", i ? "," : "", kernel_words[i]);
 	bmi_str_puts(ret,
 		     "\n\nUnmount with: umount DIRECTORY (fusermount3 -u DIRECTORY if you are not root).\n"
-		     "Exit status: 0 mounted, 1 usage or a refused plan, 32 the mount failed.\n");
+		     "Exit status: 0 mounted, 1 usage, a refused plan or measurement,\n"
+		     "32 the mount failed.\n");
 	return bmi_str_ok(ret) ? 0 : -ENOMEM;
 }

@@ -23,7 +23,7 @@ struct bmi_fs_options {
 	bool has_uid, has_gid, has_umask;
 
 	/* program */
-	bool foreground, debug, verbose, fake, sloppy, wait, plan, json, help, version;
+	bool foreground, debug, verbose, fake, sloppy, wait, plan, json, measure, help, version;
 	char *log_path;
 
 	/* libfuse and kernel: "allow_other,noatime", without fsname and subtype */

@@ -19,7 +19,7 @@ struct row {
 	const char *model, *mountpoint, *device_map, *dtype, *kernel, *fsname;
 	uint32_t slots, umask, uid;
 	uint64_t prompt_max;
-	bool fake, foreground, wait, verbose, plan;
+	bool fake, foreground, wait, verbose, plan, measure;
 };
 
 static const struct row rows[] = {
@@ -49,6 +49,7 @@ static const struct row rows[] = {
 	{ "flags", { "a", "b", "-o", "wait,foreground" }, .wait = true, .foreground = true },
 	{ "--foreground", { "a", "b", "--foreground" }, .foreground = true },
 	{ "--plan", { "--plan", "a", "--json" }, .plan = true },
+	{ "--measure", { "--measure", "a" }, .model = "a", .measure = true },
 	{ "sizes", { "a", "b", "-o", "prompt_max=2K" }, .prompt_max = 2048 },
 	{ "sizes in M", { "a", "b", "-o", "prompt_max=3m" }, .prompt_max = 3 << 20 },
 	{ "sizes in bytes", { "a", "b", "-o", "prompt_max=77" }, .prompt_max = 77 },
@@ -78,6 +79,9 @@ static const struct row rows[] = {
 	{ "-o at the end", { "a", "b", "-o" }, "-o needs" },
 	{ "remount", { "a", "b", "-o", "remount" }, "remounted" },
 	{ "--plan with a mount point", { "--plan", "a", "b" }, "'b'" },
+	{ "--measure with a mount point", { "--measure", "a", "b" }, "--measure" },
+	{ "--measure with --plan", { "--measure", "--plan", "a" }, "--measure" },
+	{ "--measure alone", { "--measure" }, "which model" },
 	{ "--json alone", { "a", "b", "--json" }, "--plan" },
 };
 
@@ -123,6 +127,7 @@ static void check_row(void **state)
 		assert_int_equal(opt.wait, row->wait);
 		assert_int_equal(opt.verbose, row->verbose);
 		assert_int_equal(opt.plan, row->plan);
+		assert_int_equal(opt.measure, row->measure);
 	}
 	bmi_fs_options_fini(&opt);
 	while (argc)

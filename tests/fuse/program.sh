@@ -37,6 +37,11 @@ t '--plan --json: a refusal is JSON too' 1 'map' '$P --plan $MODEL --json -o dev
 m '--plan with a mount point' 1 '*takes the model alone*' '$P --plan $MODEL $MNT'
 m '--json alone' 1 '*--json goes with --plan*' '$P --json $MODEL $MNT'
 
+# --measure
+m '--measure' 0 'RAM *GB/s*disk *GB/s' '$P --measure $MODEL'
+m '--measure: no such model' 1 "mount.bmifs: model '*/nomodel': No such file or directory" '$P --measure $TOP/nomodel'
+m '--measure with a mount point' 1 '*takes the model alone*' '$P --measure $MODEL $MNT'
+
 # what cannot be mounted
 m 'no such model' 32 "mount.bmifs: model '*/nomodel': No such file or directory" '$P $TOP/nomodel $MNT'
 m 'a directory without a model' 32 '*no config.json and no .gguf file' 'mkdir -p empty; $P empty $MNT'
