@@ -75,6 +75,10 @@ int bmi_engine_open_model(struct bmi_engine *eng, const char *path, bool to_run,
 		return bmi_fail(err, -EOPNOTSUPP,
 				"model_type '%s' can be planned (mount.bmifs --plan) but not run yet",
 				eng->cfg->model_type);
+	if (to_run && eng->cfg->cannot_run)
+		return bmi_fail(err, -EOPNOTSUPP,
+				"config.json: %s is not supported for running %s; the model can be placed only (--plan)",
+				eng->cfg->cannot_run, eng->cfg->model_type);
 	r = bmi_skel_build(eng->cfg, &eng->skel, err);
 	if (r == 0 && to_run)
 		r = bmi_ckpt_bind(eng->ckpt, eng->skel, &eng->source, err);

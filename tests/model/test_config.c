@@ -110,8 +110,72 @@ static const struct refusal refusals[] = {
 	{ "layer type unknown", GEMMA "\"num_hidden_layers\":1,\"layer_types\":[\"chunked_attention\"]}",
 	  -EOPNOTSUPP, "chunked_attention" },
 	{ "attention scale 0", GEMMA "\"query_pre_attn_scalar\":0}", -EINVAL, "query_pre_attn_scalar" },
+	{ "experts: more used than there are", "{\"model_type\":\"mixtral\",\"num_experts_per_tok\":9}",
+	  -EINVAL, "num_experts_per_tok" },
+	{ "experts: another scoring", "{\"model_type\":\"deepseek_v3\",\"scoring_func\":\"softmax\"}",
+	  -EOPNOTSUPP, "scoring_func" },
+	{ "experts: another choice", "{\"model_type\":\"deepseek_v3\",\"topk_method\":\"greedy\"}",
+	  -EOPNOTSUPP, "topk_method" },
+	{ "experts: groups that do not divide", "{\"model_type\":\"deepseek_v3\",\"n_group\":7}", -EINVAL,
+	  "n_group" },
+	{ "experts: more groups used than there are",
+	  "{\"model_type\":\"deepseek_v3\",\"n_group\":4,\"topk_group\":5}", -EINVAL, "topk_group" },
+	{ "values wider than keys", "{\"model_type\":\"deepseek_v3\",\"v_head_dim\":193}", -EOPNOTSUPP,
+	  "v_head_dim" },
+	{ "gpt_oss without rope", "{\"model_type\":\"gpt_oss\"}", -EOPNOTSUPP, "rope_parameters" },
+	{ "cohere with norms of q and k", "{\"model_type\":\"cohere\",\"use_qk_norm\":true}", -EOPNOTSUPP,
+	  "use_qk_norm" },
+	{ "cohere without logits", "{\"model_type\":\"cohere\",\"logit_scale\":0}", -EINVAL, "logit_scale" },
+	{ "stablelm with norms of q and k", "{\"model_type\":\"stablelm\",\"qk_layernorm\":true}",
+	  -EOPNOTSUPP, "qk_layernorm" },
+	{ "phi with norms of q and k", "{\"model_type\":\"phi\",\"qk_layernorm\":true}", -EOPNOTSUPP,
+	  "qk_layernorm" },
+	{ "gpt2 with other scales", "{\"model_type\":\"gpt2\",\"scale_attn_by_inverse_layer_idx\":true}",
+	  -EOPNOTSUPP, "scale_attn_by_inverse_layer_idx" },
+	{ "gpt2 without a scale", "{\"model_type\":\"gpt2\",\"scale_attn_weights\":false}", -EOPNOTSUPP,
+	  "scale_attn_weights" },
+	{ "gptj turns too much", "{\"model_type\":\"gptj\",\"rotary_dim\":258}", -EOPNOTSUPP, "rotary_dim" },
+	{ "gptj turns all", "{\"model_type\":\"gptj\",\"rotary_dim\":null}", -EOPNOTSUPP, "rotary_dim" },
+	{ "granite without logits", "{\"model_type\":\"granite\",\"logits_scaling\":0}", -EINVAL,
+	  "logits_scaling" },
+	{ "smollm3 with too few layers named", "{\"model_type\":\"smollm3\",\"no_rope_layers\":[1,0]}",
+	  -EINVAL, "no_rope_layers" },
+	{ "smollm3 with a layer of 2",
+	  "{\"model_type\":\"smollm3\",\"num_hidden_layers\":1,\"no_rope_layers\":[2]}", -EINVAL,
+	  "no_rope_layers" },
 	{ "text part no object", "{\"model_type\":\"gemma3\",\"text_config\":3}", -EINVAL, "text_config" },
 };
+
+/* ---- placed, but not run ---- */
+
+static const struct refusal placed_only[] = {
+	{ "phi3 longrope", "{\"model_type\":\"phi3\",\"rope_scaling\":{\"type\":\"longrope\"}}", 0, "longrope" },
+	{ "phi3 su", "{\"model_type\":\"phi3\",\"rope_parameters\":{\"rope_type\":\"su\"}}", 0, "longrope" },
+	{ "falcon with alibi", "{\"model_type\":\"falcon\",\"alibi\":true}", 0, "alibi" },
+	{ "opt with norms behind", "{\"model_type\":\"opt\",\"do_layer_norm_before\":false}", 0,
+	  "do_layer_norm_before" },
+	{ "opt with a projected embedding", "{\"model_type\":\"opt\",\"word_embed_proj_dim\":512}", 0,
+	  "word_embed_proj_dim" },
+	{ "bloom with another residual",
+	  "{\"model_type\":\"bloom\",\"apply_residual_connection_post_layernorm\":true}", 0,
+	  "apply_residual_connection_post_layernorm" },
+	{ "falcon", "{\"model_type\":\"falcon\"}", 0, NULL },
+	{ "phi3", "{\"model_type\":\"phi3\"}", 0, NULL },
+};
+
+static void run_placed_only(void **state)
+{
+	const struct refusal *t = *state;
+	struct read_case rc;
+
+	if (read_text(t->text, &rc) < 0)
+		fail_msg("%s", rc.err.msg);
+	if (t->says)
+		assert_non_null(rc.c->cannot_run ? strstr(rc.c->cannot_run, t->says) : NULL);
+	else
+		assert_null(rc.c->cannot_run);
+	read_fini(&rc);
+}
 
 /* ---- read ---- */
 
@@ -323,12 +387,17 @@ int main(void)
 		cmocka_unit_test(two_spellings),    cmocka_unit_test(keys_of_gguf),
 		cmocka_unit_test(too_many_weights), cmocka_unit_test(wrapped_names),
 	};
-	struct CMUnitTest tests[BMI_ARRAY_LEN(refusals) + BMI_ARRAY_LEN(reads)];
+	struct CMUnitTest tests[BMI_ARRAY_LEN(refusals) + BMI_ARRAY_LEN(reads) + BMI_ARRAY_LEN(placed_only)];
+	struct CMUnitTest *rest = tests + BMI_ARRAY_LEN(refusals) + BMI_ARRAY_LEN(reads);
 
 	for (size_t i = 0; i < BMI_ARRAY_LEN(refusals); i++)
 		tests[i] = (struct CMUnitTest){ .name = refusals[i].name,
 						.test_func = run_refusal,
 						.initial_state = (void *)(uintptr_t)&refusals[i] };
 	memcpy(tests + BMI_ARRAY_LEN(refusals), reads, sizeof(reads));
+	for (size_t i = 0; i < BMI_ARRAY_LEN(placed_only); i++)
+		rest[i] = (struct CMUnitTest){ .name = placed_only[i].name,
+					       .test_func = run_placed_only,
+					       .initial_state = (void *)(uintptr_t)&placed_only[i] };
 	return _cmocka_run_group_tests("model config", tests, BMI_ARRAY_LEN(tests), NULL, NULL);
 }
