@@ -124,6 +124,35 @@ bool bmi_engine_is_moving(struct bmi_engine *eng);
 /** bmi_engine_cancel_move() - stop at the next layer boundary; the move ends with -ECANCELED. */
 void bmi_engine_cancel_move(struct bmi_engine *eng);
 
+/* ---- modules: the directories in layers/ ---- */
+
+/**
+ * bmi_module_name() - the i-th module that is placed as one: embedding, each layer, norm, head; in the order of the model.
+ * Lent; NULL past the end. The list is fixed from bmi_engine_open() on.
+ */
+const char *bmi_module_name(struct bmi_engine *eng, unsigned i);
+
+/* What is told of one. DEVICE is where it is now (several words while it is in several places), the sizes are as placed. */
+enum bmi_module_fact { BMI_MODULE_DEVICE, BMI_MODULE_DTYPE, BMI_MODULE_BYTES, BMI_MODULE_TENSORS };
+
+/** bmi_module_report() - append one fact, with its newline. Always answered at once. Return: 0, -ENOENT, -ENOMEM. */
+int bmi_module_report(struct bmi_engine *eng, const char *module, enum bmi_module_fact what,
+		      struct bmi_str *ret);
+
+/**
+ * bmi_module_check() - is @text one device that is there? As bmi_engine_check(); a text without a newline may go on and is
+ * judged only if @complete. Return: 0, -EINVAL, -ENODEV, -ENOENT, -ENOMEM.
+ */
+int bmi_module_check(struct bmi_engine *eng, const char *module, const char *text, size_t n, bool complete,
+		     struct bmi_error *err);
+
+/**
+ * bmi_module_set() - move one module: the map in force becomes lines that say where everything is, with this one elsewhere,
+ * and is accepted or refused as bmi_engine_set() does it. A tensor with two names moves under both.
+ */
+int bmi_module_set(struct bmi_engine *eng, const char *module, const char *text, size_t n, uint64_t *ret_move,
+		   struct bmi_error *err);
+
 /* ---- sessions ---- */
 
 /** bmi_engine_root_session() - the session of the root files. Lent; lives as long as the engine. */

@@ -30,7 +30,7 @@ enum {
 	BMI_FS_GROWING = 1 << 20,
 	BMI_FS_NAME_MAX = 255, /* FUSE itself would allow 1024 */
 	BMI_FS_SCRATCH_FILES = 64,
-	BMI_FS_INO_BUCKETS = 256, /* a tree has some 40 nodes, a session some 30 */
+	BMI_FS_INO_BUCKETS = 256, /* a tree has some 40 nodes and 5 a module, a session some 30 */
 	BMI_FS_PAGE = 4096,       /* st_size of reports is a multiple of it, as in sysfs */
 };
 
@@ -186,6 +186,10 @@ void bmi_fs_tree_fini(struct bmi_fs_mount *mnt);
 
 /** bmi_fs_tree_add_session() - the files every session has, below @dir. L. Return: false without memory. */
 bool bmi_fs_tree_add_session(struct bmi_fs_mount *mnt, struct bmi_fs_node *dir, struct bmi_fs_session *ses);
+
+/* ---- layer_files.c ---- */
+/** bmi_fs_tree_add_layers() - layers/ and a directory in it for each module. Return: false without memory. */
+bool bmi_fs_tree_add_layers(struct bmi_fs_mount *mnt, struct bmi_fs_node *root);
 
 /* ---- sessions.c ---- */
 /**

@@ -84,7 +84,7 @@ int bmi_fs_tree_build(struct bmi_fs_mount *mnt)
 		bmi_fs_node_new(mnt, /* parent= */ NULL, &bmi_fs_kind_root, /* name= */ NULL, /* ses= */ NULL);
 	ok = mnt->root &&
 	     add_files(mnt, mnt->root, root_files, sizeof(root_files) / sizeof(root_files[0]), ses) &&
-	     add_shared(mnt, mnt->root, ses) && add_sessions(mnt);
+	     add_shared(mnt, mnt->root, ses) && bmi_fs_tree_add_layers(mnt, mnt->root) && add_sessions(mnt);
 	bmi_fs_session_put(ses);
 	assert(!ok || mnt->root->ino == FUSE_ROOT_ID);
 	return ok ? 0 : -ENOMEM;

@@ -175,6 +175,10 @@ void bmi_request_fini(struct request *rq);
 void bmi_request_budget(const struct bmi_engine *eng, const struct request *rq,
 			struct bmi_budget *ret); /* bytes each device may take for weights */
 int bmi_request_first(struct bmi_engine *eng, const struct bmi_engine_options *opt, struct bmi_error *err);
+/* bmi_engine_set() of a text without a NUL; lock held. The caller tells afterwards. */
+int bmi_request_set(struct bmi_engine *eng, enum bmi_knob knob, const char *text, size_t n,
+		    uint64_t *ret_move, struct bmi_error *err);
+bool bmi_moves_are_running(const struct bmi_engine *eng);              /* lock held */
 void bmi_moves_end(struct bmi_engine *eng, int code, const char *why); /* lock held */
 
 /* vocab.c, vocab_gguf.c */
@@ -223,6 +227,8 @@ int bmi_placement_print(const struct bmi_placement_view *view, bool json, struct
 
 /* report.c */
 const char *bmi_state_name(enum bmi_state state);
+/* where each tensor is: the residency's word, or all on disk before it exists; the caller frees *ret */
+int bmi_report_devices(struct bmi_engine *eng, bmi_device **ret);
 
 uint64_t bmi_now_ns(void);
 

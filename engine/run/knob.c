@@ -226,23 +226,31 @@ int bmi_engine_check(struct bmi_engine *eng, enum bmi_knob knob, const char *tex
 	return 0;
 }
 
+int bmi_request_set(struct bmi_engine *eng, enum bmi_knob knob, const char *text, size_t n,
+		    uint64_t *ret_move, struct bmi_error *err)
+{
+	struct request rq = { 0 };
+	int r = derive(eng, knob, text, n, &rq, err);
+
+	if (r < 0) {
+		bmi_request_fini(&rq);
+		return r;
+	}
+	bmi_request_fini(&eng->req);
+	eng->req = rq;
+	*ret_move = order_move(eng);
+	return 0;
+}
+
 int bmi_engine_set(struct bmi_engine *eng, enum bmi_knob knob, const char *text, size_t n, uint64_t *ret_move,
 		   struct bmi_error *err)
 {
-	struct request rq = { 0 };
 	int r;
 
 	if (memchr(text, 0, n))
 		return bmi_fail(err, -EINVAL, "%s: a NUL byte", knob_files[knob]);
 	pthread_mutex_lock(&eng->lock);
-	r = derive(eng, knob, text, n, &rq, err);
-	if (r == 0) {
-		bmi_request_fini(&eng->req);
-		eng->req = rq;
-		*ret_move = order_move(eng);
-	} else {
-		bmi_request_fini(&rq);
-	}
+	r = bmi_request_set(eng, knob, text, n, ret_move, err);
 	pthread_mutex_unlock(&eng->lock);
 	if (r == 0)
 		bmi_engine_tell(eng);
@@ -275,8 +283,8 @@ int bmi_engine_move(struct bmi_engine *eng, uint64_t move, struct bmi_error *err
 	return r;
 }
 
-/* A move is under way or about to be. Lock held by the callers below. */
-static bool is_moving(const struct bmi_engine *eng)
+/* A move is under way or about to be. */
+bool bmi_moves_are_running(const struct bmi_engine *eng)
 {
 	return eng->moves.active || eng->moves.wanted > eng->moves.ended;
 }
@@ -286,7 +294,7 @@ bool bmi_engine_is_moving(struct bmi_engine *eng)
 	bool moving;
 
 	pthread_mutex_lock(&eng->lock);
-	moving = is_moving(eng);
+	moving = bmi_moves_are_running(eng);
 	pthread_mutex_unlock(&eng->lock);
 	return moving;
 }
@@ -298,7 +306,7 @@ enum bmi_state bmi_engine_state(struct bmi_engine *eng)
 	pthread_mutex_lock(&eng->lock);
 	if (!eng->loaded)
 		state = BMI_STATE_LOADING;
-	else if (is_moving(eng))
+	else if (bmi_moves_are_running(eng))
 		state = BMI_STATE_PLACING;
 	else if (eng->failed)
 		state = BMI_STATE_FAILED;
@@ -309,7 +317,7 @@ enum bmi_state bmi_engine_state(struct bmi_engine *eng)
 void bmi_engine_cancel_move(struct bmi_engine *eng)
 {
 	pthread_mutex_lock(&eng->lock);
-	eng->moves.cancel = is_moving(eng);
+	eng->moves.cancel = bmi_moves_are_running(eng);
 	pthread_cond_signal(&eng->wake);
 	pthread_mutex_unlock(&eng->lock);
 }

@@ -18,8 +18,7 @@ const char *bmi_state_name(enum bmi_state state)
 	return names[state];
 }
 
-/* Where each tensor is: the residency's word, or all on disk before it exists. The caller frees *ret. */
-static int now_devices(struct bmi_engine *eng, bmi_device **ret)
+int bmi_report_devices(struct bmi_engine *eng, bmi_device **ret)
 {
 	const uint32_t n = eng->skel->n_tensors;
 
@@ -39,7 +38,7 @@ static int now_entries(struct bmi_engine *eng, struct bmi_arena *arena, struct b
 		       uint32_t *ret_n)
 {
 	bmi_auto_mem bmi_device *devices = NULL;
-	int r = now_devices(eng, &devices);
+	int r = bmi_report_devices(eng, &devices);
 
 	if (r < 0)
 		return r;
@@ -128,7 +127,7 @@ static int report_placement(struct bmi_engine *eng, bool json, struct bmi_str *r
 	bmi_auto_mem bmi_device *devices = NULL;
 	bmi_auto(bmi_arena) arena = bmi_arena_new();
 	struct bmi_placement_view view = { .skel = eng->skel };
-	int r = arena ? now_devices(eng, &devices) : -ENOMEM;
+	int r = arena ? bmi_report_devices(eng, &devices) : -ENOMEM;
 
 	if (r == 0)
 		r = now_entries(eng, arena, &view.entries, &view.n_entries);

@@ -343,3 +343,87 @@ int bmi_engine_report(struct bmi_engine *eng, enum bmi_report what, struct bmi_s
 	       : bmi_str_ok(ret)         ? 0
 					 : -ENOMEM;
 }
+
+/* ---- one module ---- */
+
+const char *bmi_module_name(struct bmi_engine *eng, unsigned i)
+{
+	return i < FAKE_MODULES ? modules[i] : NULL;
+}
+
+static unsigned find_module(const char *name)
+{
+	unsigned i = 0;
+
+	while (i < FAKE_MODULES && strcmp(modules[i], name))
+		i++;
+	return i;
+}
+
+int bmi_module_report(struct bmi_engine *eng, const char *module, enum bmi_module_fact what, struct bmi_str *ret)
+{
+	const unsigned i = find_module(module);
+
+	if (i == FAKE_MODULES)
+		return -ENOENT;
+	pthread_mutex_lock(&eng->lock);
+	switch (what) {
+	case BMI_MODULE_DEVICE:
+		bmi_str_printf(ret, "%s\n", strcmp(eng->now[i], "cuda:0") ? eng->now[i] : "0");
+		break;
+	case BMI_MODULE_DTYPE:
+		bmi_str_printf(ret, "%s\n", eng->dtype);
+		break;
+	case BMI_MODULE_BYTES:
+		bmi_str_printf(ret, "%u\n", 1000 + i);
+		break;
+	case BMI_MODULE_TENSORS:
+		bmi_str_printf(ret, "%s.weight [10,50] bfloat16 model.safetensors %u\n", module, 1000 * i);
+		break;
+	}
+	pthread_mutex_unlock(&eng->lock);
+	return bmi_str_ok(ret) ? 0 : -ENOMEM;
+}
+
+static int parse_device(const char *module, const char *text, size_t n, char ret[FAKE_DEVICE_MAX],
+			struct bmi_error *err)
+{
+	char word[32] = "";
+	fake_map map;
+	int r;
+
+	while (n && isspace((unsigned char)text[n - 1]))
+		n--;
+	snprintf(word, sizeof(word), "%.*s", (int)n, text);
+	r = set_device(map, module, word, err);
+	if (r == 0)
+		strcpy(ret, map[find_module(module)]);
+	return r;
+}
+
+int bmi_module_check(struct bmi_engine *eng, const char *module, const char *text, size_t n, bool complete,
+		     struct bmi_error *err)
+{
+	char device[FAKE_DEVICE_MAX];
+
+	return complete || memchr(text, '\n', n) ? parse_device(module, text, n, device, err) : 0;
+}
+
+int bmi_module_set(struct bmi_engine *eng, const char *module, const char *text, size_t n, uint64_t *ret_move,
+		   struct bmi_error *err)
+{
+	char device[FAKE_DEVICE_MAX];
+	struct bmi_str map = { 0 };
+	int r = parse_device(module, text, n, device, err);
+
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&eng->lock);
+	for (unsigned i = 0; i < FAKE_MODULES; i++)
+		bmi_str_printf(&map, "%s: %s\n", modules[i],
+			       strcmp(modules[i], module) ? eng->want[i] : device);
+	pthread_mutex_unlock(&eng->lock);
+	r = bmi_engine_set(eng, BMI_KNOB_DEVICE_MAP, map.bytes, map.n, ret_move, err);
+	bmi_str_fini(&map);
+	return r;
+}
