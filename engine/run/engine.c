@@ -6,6 +6,7 @@
 #include "run/engine_priv.h"
 
 #include "backend/cpu/cpu.h"
+#include "token/chat.h"
 
 #include <errno.h>
 #include <string.h>
@@ -76,9 +77,10 @@ int bmi_engine_open_model(struct bmi_engine *eng, const char *path, bool to_run,
 				"model_type '%s' can be planned (mount.bmifs --plan) but not run yet",
 				eng->cfg->model_type);
 	if (to_run && eng->cfg->cannot_run)
-		return bmi_fail(err, -EOPNOTSUPP,
-				"config.json: %s is not supported for running %s; the model can be placed only (--plan)",
-				eng->cfg->cannot_run, eng->cfg->model_type);
+		return bmi_fail(
+			err,
+			-EOPNOTSUPP, "config.json: %s is not supported for running %s; the model can be placed only (--plan)",
+			eng->cfg->cannot_run, eng->cfg->model_type);
 	r = bmi_skel_build(eng->cfg, &eng->skel, err);
 	if (r == 0 && to_run)
 		r = bmi_ckpt_bind(eng->ckpt, eng->skel, &eng->source, err);
@@ -228,6 +230,7 @@ void bmi_engine_close(struct bmi_engine *eng)
 		bmi_backend_cpu.close(eng->cpu);
 	free(eng->logits);
 	free(eng->rows);
+	bmi_chat_free(eng->chat);
 	bmi_tok_free(eng->tok);
 	bmi_request_fini(&eng->req);
 	free(eng->moves.ended_why);

@@ -141,6 +141,8 @@ struct bmi_engine {
 	struct bmi_tok *tok;
 	bool tok_ready;
 	struct bmi_error tok_problem; /* code 0: none */
+	struct bmi_chat *chat;        /* NULL: chat_problem says why */
+	struct bmi_error chat_problem;
 	uint64_t n_submitted;         /* turns ever: their order */
 	atomic_uint_fast64_t changes;
 
@@ -190,6 +192,11 @@ bool bmi_vocab_is_decided(const struct bmi_engine *eng,
 			  const struct bmi_params *p); /* can encode() be called? lock held */
 bool bmi_vocab_is_present(const struct bmi_ckpt *ckpt);
 void bmi_vocab_find_eos(struct bmi_engine *eng);
+
+/* chat.c */
+int bmi_chat_load(struct bmi_engine *eng, const struct bmi_tok *tok, struct bmi_error *err);
+int bmi_chat_prompt(const struct bmi_engine *eng, const char *prompt, size_t n, struct bmi_str *ret,
+		    struct bmi_error *err);
 
 /* turn.c */
 struct bmi_turn *bmi_turn_new(struct bmi_engine *eng, struct bmi_session *ses);

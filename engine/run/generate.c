@@ -28,7 +28,7 @@ static int start_detok(struct bmi_turn *turn, struct bmi_error *err)
 
 int bmi_turn_begin(struct bmi_turn *turn, struct bmi_error *err)
 {
-	int r = turn->params.template == BMI_TEMPLATE_RAW ? start_detok(turn, err) : 0;
+	int r = turn->params.template != BMI_TEMPLATE_IDS ? start_detok(turn, err) : 0;
 
 	bmi_rng_init(&turn->rng, turn->seed);
 	return r < 0 ? r : bmi_seq_new(turn->eng->kv, &turn->seq, err);
@@ -120,6 +120,14 @@ static bool is_eos(const struct bmi_engine *eng, uint32_t id)
 	return false;
 }
 
+/* An answer in chat ends its line, so that `cat output` leaves the prompt of a shell where it belongs. */
+static void end_line(struct bmi_turn *turn)
+{
+	if (turn->params.template == BMI_TEMPLATE_CHAT && turn->text.n &&
+	    turn->text.bytes[turn->text.n - 1] != '\n')
+		bmi_turn_append(turn, "\n", 1); /* only this thread changes the text */
+}
+
 /* What is held back when no more tokens come. */
 static int finish_text(struct bmi_turn *turn, const char *how, struct bmi_error *err)
 {
@@ -134,6 +142,7 @@ static int finish_text(struct bmi_turn *turn, const char *how, struct bmi_error 
 			return bmi_fail(err, r, "the end of the answer cannot be decoded");
 		if (turn->held.n && let_go(turn, /* final= */ true) == 0)
 			turn->finish = "stop";
+		end_line(turn);
 	}
 	return r;
 }
@@ -175,6 +184,7 @@ int bmi_turn_take(struct bmi_turn *turn, const float *logits, struct bmi_error *
 	r = turn->params.template == BMI_TEMPLATE_IDS ? put_id(turn, id) : put_text(turn, id, err);
 	if (r <= 0) {
 		turn->finish = "stop";
+		end_line(turn);
 		return r;
 	}
 	if (turn->n_ids == turn->cap_ids)

@@ -143,19 +143,20 @@ static int set_stop(struct bmi_params *p, const char *text, size_t n, struct bmi
 	return 0;
 }
 
+static const char *const template_words[] = {
+	[BMI_TEMPLATE_RAW] = "raw",
+	[BMI_TEMPLATE_CHAT] = "chat",
+	[BMI_TEMPLATE_IDS] = "ids",
+};
+
 static int set_template(struct bmi_params *p, const char *word, struct bmi_error *err)
 {
-	if (strcmp(word, "raw") == 0)
-		p->template = BMI_TEMPLATE_RAW;
-	else if (strcmp(word, "ids") == 0)
-		p->template = BMI_TEMPLATE_IDS;
-	else if (strcmp(word, "chat") == 0)
-		return bmi_fail(err, -EOPNOTSUPP,
-				"template: chat templates are not there yet; write raw, and the turn's "
-				"markers yourself with parse_special 1");
-	else
-		return bmi_fail(err, -EINVAL, "template: '%s' is none of raw, ids", word);
-	return 0;
+	for (unsigned i = 0; i < sizeof(template_words) / sizeof(template_words[0]); i++)
+		if (strcmp(word, template_words[i]) == 0) {
+			p->template = (enum bmi_template)i;
+			return 0;
+		}
+	return bmi_fail(err, -EINVAL, "template: '%s' is none of raw, chat, ids", word);
 }
 
 static int set_number(struct bmi_params *p, const struct param *par, const char *word, struct bmi_error *err)
@@ -256,7 +257,7 @@ int bmi_params_get(const struct bmi_params *p, const char *name, struct bmi_str 
 			return bmi_str_puts(ret, "random\n");
 		return bmi_str_printf(ret, "%lld\n", (long long)p->seed);
 	case TEMPLATE:
-		return bmi_str_puts(ret, p->template == BMI_TEMPLATE_IDS ? "ids\n" : "raw\n");
+		return bmi_str_printf(ret, "%s\n", template_words[p->template]);
 	case STOP:
 		get_stop(p, ret);
 	}

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum bmi_template { BMI_TEMPLATE_RAW, BMI_TEMPLATE_IDS };
+enum bmi_template { BMI_TEMPLATE_RAW, BMI_TEMPLATE_CHAT, BMI_TEMPLATE_IDS };
 
 enum { BMI_MAX_STOPS = 16, BMI_MAX_STOP_BYTES = 256 };
 

@@ -245,6 +245,8 @@ int bmi_session_set_param(struct bmi_session *ses, const char *name, const char 
 	if (r == 0 && p.template != BMI_TEMPLATE_IDS && !ses->eng->has_tokenizer)
 		r = bmi_fail(err, -EOPNOTSUPP,
 			     "template: the model directory has no tokenizer, only ids can be used");
+	if (r == 0 && p.template == BMI_TEMPLATE_CHAT && ses->eng->tok_ready && !ses->eng->chat)
+		r = bmi_fail(err, -EOPNOTSUPP, "template: %s", ses->eng->chat_problem.msg);
 	if (r == 0)
 		ses->params = p;
 	pthread_mutex_unlock(&ses->eng->lock);

@@ -75,6 +75,8 @@ void *bmi_vocab_load(void *arg)
 		r = bmi_vocab_open_gguf(bmi_ckpt_gguf(eng->ckpt), &tok, &err);
 	else
 		r = load_json(eng->ckpt, &tok, &err);
+	if (r == 0)
+		bmi_chat_load(eng, tok, &eng->chat_problem);
 	pthread_mutex_lock(&eng->lock);
 	if (r == 0) {
 		eng->tok = tok;
@@ -140,15 +142,25 @@ static int parse_ids(struct bmi_turn *turn, struct bmi_error *err)
 
 static int encode_text(struct bmi_engine *eng, struct bmi_turn *turn, struct bmi_error *err)
 {
-	const unsigned flags = BMI_TOK_ADD_SPECIAL | (turn->params.parse_special ? BMI_TOK_PARSE_SPECIAL : 0);
+	unsigned flags = BMI_TOK_ADD_SPECIAL | (turn->params.parse_special ? BMI_TOK_PARSE_SPECIAL : 0);
+	const char *text = turn->prompt;
+	size_t n = turn->n_prompt_bytes;
+	bmi_auto_str chat = { 0 };
 	struct bmi_ids ids = { 0 };
-	int r;
+	int r = 0;
 
 	if (!eng->tok_ready)
 		return bmi_fail(err, -ENODEV, "%s; only params/template ids can be used", eng->tok_problem.msg);
-	if (memchr(turn->prompt, 0, turn->n_prompt_bytes))
+	if (memchr(text, 0, n))
 		return bmi_fail(err, -EILSEQ, "the prompt has a NUL byte");
-	r = bmi_tok_encode(eng->tok, turn->prompt, turn->n_prompt_bytes, flags, &ids, err);
+	if (turn->params.template == BMI_TEMPLATE_CHAT) {
+		r = bmi_chat_prompt(eng, text, n, &chat, err);
+		flags = BMI_TOK_PARSE_SPECIAL; /* the template writes them, the first one too */
+		text = chat.bytes ? chat.bytes : "";
+		n = chat.n;
+	}
+	if (r == 0)
+		r = bmi_tok_encode(eng->tok, text, n, flags, &ids, err);
 	if (r == 0) {
 		turn->ids = bmi_steal(&ids.ids);
 		turn->n_ids = turn->cap_ids = (uint32_t)ids.n;

@@ -45,6 +45,16 @@ def by_text(m, case):
         assert n and text[:n] == case["greedy_text"][:n], f"got  {text!r}\nwant {case['greedy_text']!r}"
 
 
+def by_chat(m, case):
+    """The template makes the prompt that Transformers made: the same bits of logits as its ids"""
+    m.ask_ids(case["prompt_ids"], 1)
+    want = m.logits()
+    m.params(template="chat", temperature=0, max_tokens=8, ignore_eos=0, parse_special=0)
+    text = m.ask(case["messages"][0]["content"])
+    assert text.endswith("\n"), f"no newline ends {text!r}"
+    assert m.logits() == want, f"the chat's prompt is another one: {m.read('status')}"
+
+
 def stops_at_eos(m, case):
     m.params(template="ids", temperature=0, max_tokens=200, ignore_eos=0)
     got = [int(x) for x in m.ask(" ".join(map(str, case["prompt_ids"]))).split()]
@@ -73,6 +83,8 @@ def run(cases, name):
         for case in want:
             cases.run(f"{name}: ids after {short(case)}", by_ids, m, case, CLEAR)
             cases.run(f"{name}: text {short(case)}", by_text, m, case)
+            if [x["role"] for x in case.get("messages") or []] == ["user"]:
+                cases.run(f"{name}: chat {short(case)}", by_chat, m, case)
             if len(case["greedy_ids"]) < 48 and min(case["gaps"]) >= CLEAR:
                 cases.run(f"{name}: ends at EOS after {short(case)}", stops_at_eos, m, case)
     with mounted("dtype=bfloat16") as m:

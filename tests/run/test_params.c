@@ -38,7 +38,7 @@ static const struct set_case set_cases[] = {
 	{ "parse_special", "2", -ERANGE, "0\n" },
 	{ "ignore_eos", "yes", -EINVAL, "0\n" },
 	{ "template", "ids\n", 0, "ids\n" },
-	{ "template", "chat", -EOPNOTSUPP, "raw\n" },
+	{ "template", "chat", 0, "chat\n" },
 	{ "template", "jinja", -EINVAL, "raw\n" },
 	{ "stop", "###\nEND\n", 0, "###\nEND\n" },
 	{ "stop", "a\\nb\\x41\\\\", 0, "a\\nbA\\\\\n" },
