@@ -143,7 +143,7 @@ struct bmi_engine {
 	struct bmi_error tok_problem; /* code 0: none */
 	struct bmi_chat *chat;        /* NULL: chat_problem says why */
 	struct bmi_error chat_problem;
-	uint64_t n_submitted;         /* turns ever: their order */
+	uint64_t n_submitted; /* turns ever: their order */
 	atomic_uint_fast64_t changes;
 
 	pthread_t scheduler, tok_loader;
